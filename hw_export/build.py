@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import platform
@@ -66,6 +67,10 @@ class TrainedOptions:
     """Part of a trained run that is exported, and the folders of its data."""
 
     weights: str = setting("last", "checkpoint of the run", names=("last", "best"))
+    choose_delays: bool = setting(
+        False,
+        "let each connection keep the one of its delays with the largest weight (train --choose-delays is better)",
+    )
     data_dir: str | None = setting(None, "folder of the data sets", automatic="the run's", kind="path")
     cache_dir: str | None = setting(None, "folder of binned recordings", automatic="the run's", kind="path")
 
@@ -94,7 +99,8 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
         **options: those of :class:`BuildConfig`, flat: ``target``, its own options by their names, ``bits`` (by default
             those the network was trained with, else those of the target), ``clip``, ``per_channel``, ``power_of_two``,
             ``calibration``, ``samples``, ``input_scale`` (inputs become the whole numbers ``round(x · input_scale)``:
-            fewer levels than the data have, for chips that cannot hold all), ``weights``, ``data_dir``, ``cache_dir``.
+            fewer levels than the data have, for chips that cannot hold all), ``weights``, ``choose_delays``,
+            ``data_dir``, ``cache_dir``.
 
     Returns:
         The manifest. :func:`write_export` lists the files of the folder.
@@ -139,6 +145,7 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
         calibration=calibration,
         overwrite=overwrite,
         facts={**facts, "options": OPTIONS.nested(config)},
+        choose_delays=config.trained.choose_delays,
     )
 
 
@@ -184,6 +191,7 @@ def write_export(
     calibration: Tensor | None = None,
     overwrite: bool = False,
     facts: Mapping[str, Any] | None = None,
+    choose_delays: bool = False,
 ) -> dict[str, Any]:
     """Quantise a network and write the export folder, as a whole or not at all.
 
@@ -210,6 +218,8 @@ def write_export(
         calibration: inputs ``[T, B, …]``, in the range of the samples, needed for ``clip="output"``.
         overwrite: replace an export that is there; any other folder is refused.
         facts: more entries for the manifest.
+        choose_delays: export a copy in which each connection keeps one of its delays
+            (:func:`spikelfp.nn.choose_delays`).
 
     Returns:
         The manifest.
@@ -226,8 +236,13 @@ def write_export(
     _check_out(out, overwrite)
     whole = samples.integers()
     chip = chosen if isinstance(chosen, Chip) else None
+    delays: dict[str, int] = {}
+    one_each = net
+    if choose_delays:
+        one_each = copy.deepcopy(net)
+        delays = dict(zip(("kept", "of"), nn.choose_delays(one_each), strict=True))
     exported = quantize(
-        net,
+        one_each,
         bits,
         clip=clip,
         per_channel=per_channel,
@@ -263,6 +278,7 @@ def write_export(
             **(facts or {}),
             "bits": width,
             "clip": exported.clip,
+            **({"weights_of_chosen_delays": delays} if delays else {}),
             "input_shape": list(samples.shape),
             "input_scale": exported.input_scale,
             "steps": samples.steps,

@@ -227,7 +227,9 @@ def _show_build(folder: Path, manifest: dict[str, Any]) -> None:
             f"{layer['overlap']:.1%}",
         )
     console.print(rates)
-    accuracy = manifest["accuracy"]
+    accuracy, delays = manifest["accuracy"], manifest.get("weights_of_chosen_delays")
+    if delays:
+        say(f"every connection keeps one of its delays: {delays['kept']:,} of {delays['of']:,} weights")
     say(
         f"accuracy on {manifest['samples']} samples: {accuracy['float']:.4f} before, {accuracy['exported']:.4f} "
         f"exported ({manifest['bits']} bits); same class for {accuracy['agreement']:.1%}"

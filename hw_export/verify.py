@@ -128,7 +128,7 @@ def verify(
     """
     chosen = [SIMULATORS[s] if isinstance(s, str) else s for s in (SIMULATORS if simulators is None else simulators)]
     names = [name for name, layer in leaves(net) if isinstance(layer, nn.LIF)]
-    neurons = read_chain(nir_path).neurons
+    neurons = read_chain(nir_path, delays=True).neurons
     if len(neurons) != len(names):
         raise DataError(f"{nir_path} has {len(neurons)} layers of neurons, the network {len(names)}")
     ours = record(net, inputs)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from spikelfp.configuration import Schema
     from spikelfp.data.events import EventSplits
     from spikelfp.data.events.cache import CacheEntry
+    from spikelfp.data.events.recordings import Unlabelled
+    from spikelfp.training.config import RunConfig
     from spikelfp.training.evaluation import EarlyReadout
     from spikelfp.training.run_folder import RunFolder
 
@@ -175,6 +177,39 @@ def eval_command(
     return OK
 
 
+@app.command("explain")
+def explain_command(
+    run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
+    samples: Annotated[int, typer.Option(min=1, help="test samples that are explained")] = 200,
+    weights: Annotated[str, typer.Option(help="last or best")] = "last",
+    out: Annotated[
+        str | None, typer.Option(callback=path_given, help="picture", show_default="RUN/explain.png")
+    ] = None,
+    data_dir: DataDir = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> int:
+    """Show which inputs the predicted classes rest on, and what deleting them costs."""
+    from spikelfp.report.explained import explain_run
+
+    if weights not in ("last", "best"):
+        raise UserError(f"--weights is last or best, got {weights!r}")
+    path = Path(out) if out is not None else Path(run) / "explain.png"
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out is the name of a picture, NAME.png, got {out!r}")
+    found = explain_run(run, path, samples, weights, data_dir, cache_dir)
+    table = Table(box=None, pad_edge=False)
+    for name in ("inputs deleted", "by relevance", "at random"):
+        table.add_column(name, justify="right")
+    for share, accuracy, chance in zip(found.shares, found.accuracy, found.random, strict=True):
+        table.add_row(f"{100 * share:g} %", f"{accuracy:.4f}", f"{chance:.4f}")
+    Terminal().print(table)
+    say(path)
+    if as_json:
+        print_json({"run": run, "weights": weights, "picture": str(path), **asdict(found), "gap": found.gap})
+    return OK
+
+
 @app.command("report")
 def report_command(
     run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
@@ -229,6 +264,9 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     task, score = tasks[summary["task"]], summary["score"]["value"]
     table.add_row(f"test {task.title}", f"{score:.4f}")
+    best = summary.get("best") or {}
+    if f"test_{task.score}" in best:
+        table.add_row(f"test {task.title}, best epoch ({best['epoch']:.0f})", f"{best[f'test_{task.score}']:.4f}")
     table.add_row(f"train {task.title}", f"{summary[f'train_{task.score}']:.4f}")
     if summary.get("r2") is not None:
         table.add_row("test R²", f"{summary['r2']:.4f}")
@@ -270,11 +308,35 @@ OwnCacheDir = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave out files that cannot be read, and list them")]
+OwnSensor = Annotated[
+    str | None,
+    typer.Option("--sensor", help="sensor of files that do not state theirs, such as 346x260", show_default="found"),
+]
+OwnTable = Annotated[
+    str | None, typer.Option("--table", help="table that holds the events of a file", show_default="found")
+]
+OwnColumns = Annotated[
+    str | None,
+    typer.Option("--columns", help="columns of files that do not name theirs, such as x,y,t,p", show_default="found"),
+]
+FirstPixel = Annotated[
+    int | None,
+    typer.Option("--first-pixel", help="number of the first column and row, 0 or 1", show_default="found"),
+]
 Steps = Annotated[int | None, typer.Option(help="steps of the sequence", show_default="the data set's")]
 Window = Annotated[float | None, typer.Option(help="ms of a step", show_default="the data set's")]
 Transforms = Annotated[
     str | None, typer.Option(help="changes to the events, such as denoise=10000", show_default="the data set's")
 ]
+
+Slice = Annotated[float | None, typer.Option("--slice", help="ms of a slice of a recording", show_default="whole")]
+SliceEvents = Annotated[int | None, typer.Option("--slice-events", help="events of a slice instead")]
+SliceOverlap = Annotated[float, typer.Option("--slice-overlap", help="share of a slice that the next one repeats")]
+LabelTable = Annotated[
+    str | None, typer.Option(help="table of a folder, or ending of the tables beside its recordings (see train)")
+]
+ClassLevel = Annotated[int | None, typer.Option(help="level of the folders that are the classes (see train)")]
+SplitBy = Annotated[str | None, typer.Option(help="file, session or subject (see train)")]
 
 
 @data_app.command("show")
@@ -285,7 +347,7 @@ def show_command(
     out: Annotated[
         str, typer.Option(callback=path_given, help="picture to write: .png, .gif (cameras) or .html")
     ] = "recording.png",
-    part: Annotated[str, typer.Option(help="train or test")] = "train",
+    part: Annotated[str | None, typer.Option(help="train or test", show_default="train")] = None,
     index: Annotated[int | None, typer.Option(help="number of the recording", show_default="the first")] = None,
     label: Annotated[
         str | None, typer.Option("--class", help="first recording of that class", show_default="any")
@@ -293,28 +355,44 @@ def show_command(
     steps: Steps = None,
     window: Window = None,
     transforms: Transforms = None,
+    slice_: Slice = None,
+    slice_events: SliceEvents = None,
+    slice_overlap: SliceOverlap = 0.0,
+    label_table: LabelTable = None,
+    class_level: ClassLevel = None,
+    split_by: SplitBy = None,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Draw a recording: its events, their rate over time, and the input that a network gets."""
     from spikelfp.data.events.binning import USUAL
+    from spikelfp.data.events.tally import tallied, told
     from spikelfp.report import show_file, show_recording
-    from spikelfp.training.config import RunConfig
-    from spikelfp.training.run import pipeline_of
+    from spikelfp.training.run import pipeline_of, stated
 
-    wanted = RunConfig(data=f"folder:{what}", steps=steps, window=window, transforms=transforms)
-    if Path(what).is_file():
-        if index is not None or label is not None:
-            raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
-        show_file(what, out, pipeline=pipeline_of(wanted, USUAL))
-    else:
-        splits = _recordings(what, data_dir, skip_bad)
-        pipeline = pipeline_of(wanted, splits.pipeline)
-        show_recording(splits, out, part=part, index=index, label=label, pipeline=pipeline)
-    say(out)
+    wanted = _looking(
+        what, slice_, slice_events, slice_overlap, label_table, class_level, split_by, sensor=sensor, table=table,
+        columns=columns, first_pixel=first_pixel, steps=steps, window=window, transforms=transforms,
+    )  # fmt: skip
+    with tallied() as tally:
+        if Path(what).is_file() and wanted.events.slice is None and wanted.events.slice_events is None:
+            if index is not None or label is not None:
+                raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
+            show_file(what, out, pipeline=pipeline_of(wanted, USUAL), **stated(wanted))
+        else:
+            found = _recordings(what, data_dir, skip_bad, wanted)
+            pipeline = pipeline_of(wanted, found.pipeline)
+            tally.clear()  # of the recordings that were only listed
+            show_recording(found, out, part=part, index=index, label=label, pipeline=pipeline)
+    notes = told(tally)
+    say(out, *notes)
     if as_json:
-        print_json({"picture": out, "of": what})
+        print_json({"picture": out, "of": what, "notes": notes})
     return OK
 
 
@@ -322,14 +400,28 @@ def show_command(
 def data_info_command(
     what: Annotated[str, typer.Argument(callback=path_given, help="data set of events, or folder:PATH")],
     most: Annotated[int, typer.Option(help="largest number of recordings to read")] = 200,
+    slice_: Slice = None,
+    slice_events: SliceEvents = None,
+    slice_overlap: SliceOverlap = 0.0,
+    label_table: LabelTable = None,
+    class_level: ClassLevel = None,
+    split_by: SplitBy = None,
     data_dir: OwnDataDir = None,
     skip_bad: SkipBad = False,
+    sensor: OwnSensor = None,
+    table: OwnTable = None,
+    columns: OwnColumns = None,
+    first_pixel: FirstPixel = None,
     as_json: Json = False,
 ) -> int:
     """Describe a data set of events: its sensor, parts and classes, and the lengths of its recordings."""
     from spikelfp.data.events.show import overview, overview_text
 
-    found = overview(_recordings(what, data_dir, skip_bad), most, skip_bad)
+    wanted = _looking(
+        what, slice_, slice_events, slice_overlap, label_table, class_level, split_by, sensor=sensor, table=table,
+        columns=columns, first_pixel=first_pixel,
+    )  # fmt: skip
+    found = overview(_recordings(what, data_dir, skip_bad, wanted), most, skip_bad)
     say(*overview_text(found).split("\n"))
     if as_json:
         print_json(asdict(found))
@@ -381,19 +473,57 @@ def cache_command(
     return OK
 
 
-def _recordings(what: str, data_dir: str | None, skip_bad: bool) -> EventSplits:
-    """Load the data set of a name, or the recordings in a folder."""
-    from spikelfp.data.events import load_recordings
+def _looking(
+    what: str,
+    slice_: float | None,
+    slice_events: int | None,
+    slice_overlap: float,
+    label_table: str | None,
+    class_level: int | None,
+    split_by: str | None,
+    **others: Any,
+) -> RunConfig:
+    """Make the configuration of a data set that is looked at, which checks the options as ``train`` does."""
     from spikelfp.data.events.readers import can_read
+    from spikelfp.training.config import RunConfig
+
+    path = Path(what).expanduser()
+    if ":" not in what and not path.exists() and (can_read(what) or os.sep in what):
+        raise DataError(f"there is no file or folder {what}")
+    of_folders = {"--label-table": label_table, "--class-level": class_level, "--split-by": split_by}
+    for flag, value in of_folders.items():
+        if value is not None and path.is_file():
+            raise UserError(f"{what} is one recording, and {flag} is of a folder of them")
+    name = f"folder:{what}" if path.exists() else what
+    return RunConfig(
+        data=name, slice=slice_, slice_events=slice_events, slice_overlap=slice_overlap, label_table=label_table,
+        class_level=class_level, split_by=split_by, **others,
+    )  # fmt: skip
+
+
+def _recordings(what: str, data_dir: str | None, skip_bad: bool, wanted: RunConfig) -> EventSplits | Unlabelled:
+    """List the recordings of a data set, in a folder, or in a file, or their slices, as ``wanted`` says."""
+    from spikelfp.data.events import sliced
+    from spikelfp.data.events.sources.folder import without_classes
     from spikelfp.data.load import check_data_name, is_event_data
+    from spikelfp.training.run import recordings_of, slicing_of, stated
 
     name = f"folder:{what}" if Path(what).is_dir() else what
-    if ":" not in name and (can_read(name) or os.sep in name):
-        raise DataError(f"there is no file or folder {what}")
+    if Path(what).is_file():
+        loose = without_classes(what, **stated(wanted))
+        assert loose is not None  # of a file
+        return sliced(loose, slicing_of(wanted))
     check_data_name(name)
     if not is_event_data(name):
         raise UserError(f"{name} holds no recordings of events")
-    return load_recordings(name, data_dir, skip_bad=skip_bad)
+    kind, _, path = name.partition(":")
+    chosen = wanted.events
+    if kind == "folder" and chosen.label_table is chosen.class_level is chosen.split_by is None:
+        folder = None if data_dir is None else Path(data_dir)
+        found = without_classes(path, folder, skip_bad=skip_bad, **stated(wanted))
+        if found is not None:
+            return sliced(found, slicing_of(wanted), skip_bad=skip_bad)
+    return recordings_of(wanted.changed(data=name, data_dir=data_dir, skip_bad=skip_bad))
 
 
 def _show_entries(entries: list[CacheEntry], folder: Path, limit: int) -> None:

@@ -4,11 +4,13 @@ from hw_export.integer.arithmetic import GENERIC, Arithmetic, code_of
 from hw_export.integer.energy import Counts, EnergyModel
 from hw_export.integer.network import (
     IntegerConv,
+    IntegerDelay,
     IntegerDense,
     IntegerFlatten,
     IntegerLIF,
     IntegerNetwork,
     IntegerPool,
+    IntegerTaps,
     spread,
 )
 from hw_export.integer.simulator import IntegerRun, IntegerSimulator
@@ -19,6 +21,7 @@ __all__ = [
     "Counts",
     "EnergyModel",
     "IntegerConv",
+    "IntegerDelay",
     "IntegerDense",
     "IntegerFlatten",
     "IntegerLIF",
@@ -26,6 +29,7 @@ __all__ = [
     "IntegerPool",
     "IntegerRun",
     "IntegerSimulator",
+    "IntegerTaps",
     "code_of",
     "spread",
 ]  # fmt: skip

@@ -18,6 +18,8 @@ A chip with a ``synapse`` keeps a current ``Y`` of its own for each neuron, whic
 
 and ``c = Y`` in the equations above. A ``synapse`` of 1 passes half of an input in its step and a quarter in the next.
 
+A chip with ``delays`` lets an input of step ``t`` reach its sums at step ``t + d``, with zeros before the sequence.
+
 A chip that treats its inputs event by event (``by_event``) does this in a step: for each event in turn, of input
 ``i``, all neurons together compute ``U = limit(V + w[:, i] · 2^shift)``, compare and reset; after the last event
 ``V = decay(V)``. Biases, where there are any, are the first event of every step. An input ``n`` is ``n`` events one
@@ -37,6 +39,7 @@ from torch import Tensor
 from hw_export.integer.network import IntegerLIF, aligned, spread
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Reset
+from spikelfp.nn.delay import LONGEST
 from spikelfp.registry import check_name
 
 Decay = Literal["multiply", "shift", "linear", "none", "float"]
@@ -79,6 +82,8 @@ class Arithmetic:
         crossbar: whether each event, and the leak, updates every row there is: inputs and neurons of all layers, over
             weights of 0 too. The counts (:mod:`hw_export.integer.energy`) differ, the spikes do not. It needs
             ``by_event``.
+        delays: longest delay of a connection in steps, beyond ``latency``; 0 for connections without delays. It
+            excludes ``by_event``.
 
     Raises:
         UserError: for values out of range, or that exclude each other.
@@ -101,6 +106,7 @@ class Arithmetic:
     synapse: int | None = None
     input_latency: int = 0
     crossbar: bool = False
+    delays: int = 0
 
     def __post_init__(self) -> None:
         check_name("overflow", self.overflow, get_args(Overflow))
@@ -133,6 +139,9 @@ class Arithmetic:
                 "a chip that works event by event has no current to wrap and no step to subtract in: it takes no "
                 "current_bits, and the resets zero and immediate"
             )
+        _within("delays", self.delays, 0, LONGEST)
+        if self.delays and self.by_event:
+            raise UserError("a chip that works event by event treats each as it comes: it takes no delays")
         if self.crossbar and not self.by_event:
             raise UserError("a crossbar is updated by its events: crossbar takes by_event")
 
@@ -190,8 +199,8 @@ def _within(name: str, value: int, low: int, high: int) -> None:
         raise UserError(f"{name} must be a whole number from {low} to {high}, got {value}")
 
 
-GENERIC = Arithmetic(state_bits=32, shift=6, resets=frozenset({"zero", "subtract", "immediate"}))
-"""Default arithmetic: wide enough that it hardly rounds, with every reset."""
+GENERIC = Arithmetic(state_bits=32, shift=6, resets=frozenset({"zero", "subtract", "immediate"}), delays=LONGEST)
+"""Default arithmetic: wide enough that it hardly rounds, with every reset and any delay."""
 
 
 _WIDEST = 2**62  # thresholds and currents below it keep a sum of three within 64 bits

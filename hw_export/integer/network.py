@@ -86,6 +86,43 @@ class IntegerFlatten:
 
 
 @dataclass(frozen=True, eq=False)
+class IntegerDelay:
+    """Delay of each input by a whole number of steps, with zeros before the sequence begins.
+
+    Attributes:
+        name: of the layer.
+        delays: steps, int64 ``[]``, or one for each channel or each input, as the constants of :class:`IntegerLIF`.
+    """
+
+    name: str
+    delays: Tensor
+
+    @property
+    def longest(self) -> int:
+        """Longest delay in steps."""
+        return int(self.delays.max())
+
+
+@dataclass(frozen=True)
+class IntegerTaps:
+    """Copies of a row of inputs side by side, each later by a delay of its own; the dense layer after it has a weight
+    for each of them.
+
+    Attributes:
+        name: of the layer.
+        delays: steps, each once.
+    """
+
+    name: str
+    delays: tuple[int, ...]
+
+    @property
+    def longest(self) -> int:
+        """Longest delay in steps."""
+        return max(self.delays)
+
+
+@dataclass(frozen=True, eq=False)
 class IntegerLIF:
     """LIF neurons with whole thresholds, in the unit of the sums they get.
 
@@ -131,7 +168,8 @@ def aligned(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values.reshape(-1, *[1] * (len(shape) - 1)) if values.dim() == 1 else values
 
 
-IntegerLayer = IntegerDense | IntegerConv | IntegerPool | IntegerFlatten | IntegerLIF
+IntegerLayer = IntegerDense | IntegerConv | IntegerPool | IntegerFlatten | IntegerDelay | IntegerTaps | IntegerLIF
+DELAYS = (IntegerDelay, IntegerTaps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +177,7 @@ class IntegerNetwork:
     """Layers of whole numbers in the order they run, for inputs of whole numbers.
 
     Attributes:
-        layers: of weights, pooling, flattening and neurons.
+        layers: of weights, pooling, flattening, delays and neurons.
         bits: of a weight.
         input_scale: ``σ``; an input ``x`` of the trained network is the whole number ``x · σ`` here.
         input_shape: of one sample at one step.
@@ -176,7 +214,7 @@ class IntegerNetwork:
         if not isinstance(layers[-1], IntegerLIF):
             raise UserError(f"the network ends with {layers[-1].name!r} and no neurons after it")
         shape = _input_shape(layers, input_shape)
-        shapes = tuple(accumulate(layers, lambda before, layer: _output_shape(layer, before), initial=shape))[1:]
+        shapes = tuple(accumulate(layers, lambda before, layer: output_shape(layer, before), initial=shape))[1:]
         layers = tuple(_compact(layer, own) for layer, own in zip(layers, shapes, strict=True))
         return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, shapes)
 
@@ -193,6 +231,12 @@ class IntegerNetwork:
     def shape_of(self, layer: IntegerLayer) -> tuple[int, ...]:
         """Find the shape of the output of ``layer`` for one sample at one step."""
         return self.shapes[next(index for index, own in enumerate(self.layers) if own is layer)]
+
+    def delays_of(self, layer: IntegerLayer) -> tuple[int, ...]:
+        """Find the delays of the copies of its inputs that a dense layer takes; ``(0,)`` where there are none."""
+        place = next(index for index, own in enumerate(self.layers) if own is layer)
+        before = self.layers[place - 1] if place else None
+        return before.delays if isinstance(before, IntegerTaps) else (0,)
 
     def parameters(self) -> dict[str, Tensor]:
         """Lists weights and biases by name, ``<layer>.weight`` and ``<layer>.bias``."""
@@ -232,7 +276,7 @@ def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
     thresholds = {layer.neurons: layer for layer in net.report if layer.neurons is not None}
     gain = 1
     for name, layer in leaves(net):
-        if isinstance(layer, nn.Linear):  # a TapLinear comes after its Taps, which are refused
+        if isinstance(layer, nn.Linear):  # also a TapLinear, which comes after its Taps
             yield IntegerDense(name, _whole(layer.weight, name).to(torch.int32), _bias(layer, name, gain))
         elif isinstance(layer, nn.Conv2d):
             if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
@@ -256,17 +300,18 @@ def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
             beta = beta.detach().to("cpu", torch.float64) if isinstance(beta, Tensor) else beta
             yield IntegerLIF(name, beta, whole, constants.reset)
             gain = 1
-        elif isinstance(layer, (nn.Delay, nn.Taps)):
-            raise UserError(
-                f"layer {name!r} is a {type(layer).__name__}, and no chip here is programmed with delays: write a NIR "
-                "file (--target nir), or train without"
-            )
+        elif isinstance(layer, nn.Delay):
+            yield IntegerDelay(name, layer.delays.detach().cpu())
+        elif isinstance(layer, nn.Taps):
+            yield IntegerTaps(name, layer.delays)
         elif not isinstance(layer, nn.Dropout):
             raise UserError(f"layer {name!r} is a {type(layer).__name__}, which no chip of spiking neurons holds")
 
 
 def _compact(layer: IntegerLayer, shape: tuple[int, ...]) -> IntegerLayer:
-    """Write constants of neurons as one number, or one for each channel, where they are no more."""
+    """Write constants of neurons, and delays, as one number, or one for each channel, where they are no more."""
+    if isinstance(layer, IntegerDelay):
+        return replace(layer, delays=_fewest(layer.delays, shape))
     if not isinstance(layer, IntegerLIF):
         return layer
     beta = _fewest(layer.betas, shape)
@@ -305,9 +350,12 @@ def _pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> IntegerPool:
 
 
 def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) -> tuple[int, ...]:
-    first = next(layer for layer in layers if not isinstance(layer, IntegerFlatten))
-    if isinstance(first, IntegerDense) and (given is None or isinstance(layers[0], IntegerDense)):
+    first = next(layer for layer in layers if not isinstance(layer, (IntegerFlatten, *DELAYS)))
+    flattens = isinstance(next(layer for layer in layers if not isinstance(layer, DELAYS)), IntegerFlatten)
+    if isinstance(first, IntegerDense) and (given is None or not flattens):
         features = first.weight.shape[1]
+        for layer in layers[: layers.index(first)]:
+            features //= len(layer.delays) if isinstance(layer, IntegerTaps) else 1
         if given is not None and math.prod(given) != features:
             raise ShapeError(f"the network takes {features} inputs, input_shape {tuple(given)} has {math.prod(given)}")
         return (features,)
@@ -316,9 +364,22 @@ def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) ->
     return tuple(int(size) for size in given)
 
 
-def _output_shape(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
+def output_shape(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what a layer hands on for an input of this shape, without steps and batch."""
     if isinstance(layer, IntegerLIF):
         return shape
+    if isinstance(layer, IntegerDelay):
+        try:
+            spread(layer.delays, shape)
+        except RuntimeError:
+            raise ShapeError(f"the delays of layer {layer.name!r} do not fit its inputs of shape {shape}") from None
+        return shape
+    if isinstance(layer, IntegerTaps):
+        if len(shape) != 1:
+            raise ShapeError(
+                f"layer {layer.name!r} takes a row of inputs, it would get {shape}: put nn.Flatten in front"
+            )
+        return (len(layer.delays) * shape[0],)
     if isinstance(layer, IntegerFlatten):
         return (math.prod(shape),)
     if isinstance(layer, IntegerDense):

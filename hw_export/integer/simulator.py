@@ -89,8 +89,11 @@ def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> Integ
 States = dict[str, Tensor]
 """Membranes ``[B, …]`` of each layer of neurons, by name, after the last step and its reset.
 
-On a chip with a synapse also its currents, by the name with the suffix ``.current``.
+On a chip with a synapse also its currents, by the name with the suffix ``.current``; and in front of delays the last
+inputs of the layers before the neurons, int64 ``[B, longest, …]``, with the suffix ``.delayed``.
 """
+LINE = ".delayed"
+"""Suffix of the name of the neurons, for the inputs that are kept for delays."""
 
 
 @dataclass(frozen=True)
@@ -344,6 +347,15 @@ class IntegerSimulator:
                     f"{tuple(own.shape)}"
                 )
             found[name] = own.to(self.device).reshape(samples, -1).clone()
+        for stage in self._stages:
+            if not stage.delays:
+                continue
+            name, shape = stage.name + LINE, (samples, stage.longest, *stage.given_shape)
+            line = torch.zeros(shape, dtype=torch.int64) if given is None else given.get(name)
+            if line is None or line.shape != shape or line.dtype != torch.int64:
+                got = "none" if line is None else f"{line.dtype} {tuple(line.shape)}"
+                raise ShapeError(f"the states need {name!r}, int64 {shape}, for the delays, got {got}")
+            found[name] = line.to(self.device).clone()
         return found
 
     def _run(self, given: IntegerInputs, states: States, from_rest: bool, aligned: bool) -> IntegerRun:
@@ -353,12 +365,15 @@ class IntegerSimulator:
             if given.lowest < 0:
                 raise UserError(f"event by event an input of n is n events: {given.lowest} cannot be")
             events = EventLists.of_counts(x.flatten(2).expand(steps, -1, -1))
+        lines = {stage.name + LINE: states[stage.name + LINE] for stage in self._stages if stage.delays}
         spikes: dict[str, Tensor] = {}
         saturated: dict[str, int] = {}
         layers: dict[str, Counts] = {}
         rows = math.prod(self.network.input_shape) + sum(stage.size for stage in self._stages)
         for index, stage in enumerate(self._stages):
             seen: Totals = {}
+            if stage.delays:
+                x, peak = stage.delayed(x, steps, peak, lines[stage.name + LINE])
             late = self.arithmetic.latency if index else self.arithmetic.input_latency
             idle = late if from_rest else 0
             own = [states[name] for name in stage.registers]
@@ -372,8 +387,8 @@ class IntegerSimulator:
             layers[stage.name] = count(stage, seen, fired, steps, samples, crossbar)
             spikes[stage.name] = x[-given.steps :] if aligned else x
             saturated[stage.name] = beyond
-        states = {name: states[name].unflatten(1, stage.shape) for name, stage in self._registers.items()}
-        return IntegerRun(spikes, states, Counts.sum(layers), saturated)
+        ended = {name: states[name].unflatten(1, stage.shape) for name, stage in self._registers.items()}
+        return IntegerRun(spikes, ended | lines, Counts.sum(layers), saturated)
 
 
 def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:

@@ -8,7 +8,7 @@ Convolutions are products of windows with the weights: faster algorithms transfo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any
@@ -21,13 +21,18 @@ from torch import Tensor
 from hw_export.integer import numba_kernels
 from hw_export.integer.arithmetic import Arithmetic, IntegerConstants
 from hw_export.integer.network import (
+    DELAYS,
     IntegerConv,
+    IntegerDelay,
     IntegerDense,
     IntegerFlatten,
     IntegerLIF,
     IntegerNetwork,
     IntegerPool,
+    IntegerTaps,
     Pair,
+    aligned,
+    output_shape,
 )
 from spikelfp.errors import UserError
 from spikelfp.kernels.events import conv_kernels as event_convolution
@@ -110,6 +115,15 @@ def pooled(x: Tensor, layer: IntegerPool) -> Tensor:
         for left in range(width)
     )
     return reduce(torch.add if layer.kind == "sum" else torch.maximum, places)
+
+
+def shifted(x: Tensor, delays: Tensor) -> Tensor:
+    """Shift a sequence ``x [T, B, …]`` later by ``delays`` ``[]`` or ``[…]``, with zeros before it begins."""
+    if not delays.dim():
+        return torch.cat([x.new_zeros(min(int(delays), len(x)), *x.shape[1:]), x[: max(len(x) - int(delays), 0)]])
+    first = torch.arange(len(x), device=x.device).view(-1, *[1] * (x.dim() - 1)) - delays.to(x.device)
+    first = first.expand(x.shape)
+    return x.gather(0, first.clamp(min=0)).masked_fill_(first < 0, 0)
 
 
 DENSEST = 0.3
@@ -279,21 +293,43 @@ CURRENT = ".current"
 MOST_MATRIX = 2**27  # weights that a stage may have as one matrix
 
 
+Passing = Product | IntegerPool | IntegerFlatten | IntegerDelay | IntegerTaps
+"""Layers in front of neurons."""
+
+
+def _check_delays(front: Sequence[Passing], arithmetic: Arithmetic) -> int:
+    """Return the longest delay of the layers in front of weights; refuse those that a chip cannot hold."""
+    longest = 0
+    for layer in front:
+        if isinstance(layer, (Product, IntegerPool)):
+            raise UserError(
+                f"layer {layer.name!r} stands in front of a delay, and chips delay the inputs of weights: put the "
+                "delay before it"
+            )
+        longest += layer.longest if isinstance(layer, DELAYS) else 0
+        if longest > arithmetic.delays:
+            most = f"delays of up to {arithmetic.delays} steps" if arithmetic.delays else "no delays"
+            raise UserError(f"layer {layer.name!r} delays its inputs by up to {longest} steps, this chip has {most}")
+    return longest
+
+
 class NeuronStage:
     """Layers between the spikes of one layer of neurons and those of the next, the neurons included.
 
     Attributes:
         name: of the neurons.
         shape: of their output for one sample at one step.
-        in_shape: of the input.
+        given_shape: of the input.
+        in_shape: of the input after its delays.
         bits: of a weight.
         registers: names of the states that each neuron keeps from step to step: its membrane and, with a synapse, its
             current.
+        longest: steps of the input that are kept for delays.
     """
 
     def __init__(
         self,
-        layers: tuple[Product | IntegerPool | IntegerFlatten, ...],
+        layers: tuple[Passing, ...],
         constants: IntegerConstants,
         name: str,
         in_shape: tuple[int, ...],
@@ -301,16 +337,54 @@ class NeuronStage:
         bits: int,
     ) -> None:
         self.bits = bits
-        self.layers, self.constants, self.name = layers, constants, name
+        front = max((place for place, layer in enumerate(layers, 1) if isinstance(layer, DELAYS)), default=0)
+        self._front, self.layers = layers[:front], layers[front:]
+        self.longest = _check_delays(self._front, constants.arithmetic)
+        self.constants, self.name, self.given_shape = constants, name, in_shape
+        for layer in self._front:
+            assert not isinstance(layer, Product)
+            in_shape = output_shape(layer, in_shape)
         self.in_shape, self.shape, self.size = in_shape, shape, math.prod(shape)
         self.registers = (name,) if constants.arithmetic.synapse is None else (name, name + CURRENT)
         self._offset: Tensor | None = None
         self._matrix: Tensor | None = None
 
     @property
+    def delays(self) -> bool:
+        """Whether the inputs are delayed."""
+        return bool(self._front)
+
+    @property
     def products(self) -> tuple[Product, ...]:
         """The layers of weights."""
         return tuple(layer for layer in self.layers if isinstance(layer, Product))
+
+    def delayed(self, x: Tensor, steps: int, peak: int, line: Tensor) -> tuple[Tensor, int]:
+        """Delay the inputs of the stage.
+
+        Args:
+            x: whole numbers ``[T, B, …]``, or of one step, which is then the same at each of the ``steps``.
+            steps: number of steps.
+            peak: bound on ``|x|``.
+            line: the last inputs before, int64 ``[B, longest, …]``; those to go on from are written into it.
+
+        Returns:
+            Inputs of the layers after the delays, ``[T, B, …]``, and a bound on them.
+        """
+        kind = x.dtype
+        if line.numel():
+            most = int(line.abs().max())
+            kind, peak = (kind if most <= torch.iinfo(kind).max else torch.int64), max(peak, most)
+        x = torch.cat([line.transpose(0, 1).to(kind), x.to(kind).expand(steps, *x.shape[1:])])
+        line.copy_(x[len(x) - self.longest :].transpose(0, 1))
+        for layer in self._front:
+            if isinstance(layer, IntegerDelay):
+                x = shifted(x, aligned(layer.delays, tuple(x.shape[2:])))
+            elif isinstance(layer, IntegerTaps):
+                x = torch.cat([shifted(x, torch.tensor(each)) for each in layer.delays], -1)
+            else:
+                x = x.flatten(2)
+        return x[self.longest :].contiguous(), peak
 
     def sums(self, x: Tensor, peak: int, seen: Totals | None = None, times: int = 1) -> Tensor:
         """Compute the sums that whole numbers ``x`` make at the neurons, without biases.
@@ -389,7 +463,7 @@ def stages(network: IntegerNetwork, arithmetic: Arithmetic, device: torch.device
     Raises:
         UserError: for neurons that the ``arithmetic`` cannot compute.
     """
-    before: list[Product | IntegerPool | IntegerFlatten] = []
+    before: list[Passing] = []
     came = in_shape = network.input_shape
     last = network.neurons[-1]
     for layer, shape in zip(network.layers, network.shapes, strict=True):
@@ -397,7 +471,7 @@ def stages(network: IntegerNetwork, arithmetic: Arithmetic, device: torch.device
             constants = IntegerConstants.of(layer, arithmetic, shape, layer is last).to(device)
             yield NeuronStage(tuple(before), constants, layer.name, in_shape, shape, network.bits)
             before, in_shape = [], shape
-        elif isinstance(layer, (IntegerPool, IntegerFlatten)):
+        elif isinstance(layer, (IntegerPool, IntegerFlatten, *DELAYS)):
             before.append(layer)
         else:
             before.append(Product(layer, came, shape, network.bits, device))

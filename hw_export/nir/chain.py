@@ -91,6 +91,14 @@ class Chain:
         """Names and nodes, in the order they run."""
         return tuple((place.name, place.node) for place in self.path)
 
+    def steps(self, name: str, delay: nir.Delay) -> np.ndarray:
+        """Convert the times of a Delay to whole steps, int64 of the shape of the node.
+
+        Raises:
+            DataError: for times that are no whole steps.
+        """
+        return NeuronReading(dialect_of(self.metadata), dict(self.metadata)).delay(name, delay)
+
     @property
     def metadata(self) -> Mapping[str, Any]:
         """Metadata of the graph."""
@@ -165,16 +173,17 @@ def neuron(name: str, node: nir.LIF, graph_metadata: Mapping[str, Any]) -> Neuro
     )
 
 
-def read_chain(path: str | Path) -> Chain:
+def read_chain(path: str | Path, *, delays: bool = False) -> Chain:
     """Read a NIR file whose nodes are a chain, for simulators.
 
     Args:
         path: of the file.
+        delays: whether there may be delays, and branches of weights with delays.
 
     Raises:
         DataError: when it is missing, broken or no chain.
     """
-    return as_chain(build_graph(read_document(path), str(path)), str(path))
+    return as_chain(build_graph(read_document(path), str(path)), str(path), delays=delays)
 
 
 def as_chain(graph: nir.NIRGraph, source: str = "the NIR graph", *, delays: bool = False) -> Chain:

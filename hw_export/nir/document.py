@@ -482,6 +482,10 @@ def check_dt(value: Any) -> float:
     return float(number)
 
 
+CHOSEN = "chosen_delay"
+"""Metadata of the weights of a tap: int8 ``[out, in]``, 1 where the delay of a connection is that of this tap."""
+
+
 def check_metadata(metadata: Mapping[str, Any], source: str, label: str) -> None:
     """Check the metadata that this package uses: ``dt`` and ``threshold_op``.
 

@@ -29,6 +29,7 @@ from hw_export.nir.dialects import (
     readouts,
 )
 from hw_export.nir.document import (
+    CHOSEN,
     NEURONS,
     Document,
     build_graph,
@@ -430,10 +431,27 @@ class Assembly:
         layer.dense.weight.data = float32(place.name, "weight", np.concatenate([parts[d] for d in delays], 1))
         if bias is not None:
             layer.dense.bias.data = float32(place.name, "bias", bias)
+        layer.dense.mask = self._chosen(place, layer)
         if self.reading.dialect is not None and TAP_WEIGHTS.search(place.name):
             self._append(TAP_WEIGHTS.sub("", place.name), place.node, layer)
         else:
             self._append(place.name, place.node, layer)
+
+    def _chosen(self, place: ChainNode, layer: nn.DelayLinear) -> torch.Tensor | None:
+        """Return the mask of a layer whose connections keep one delay each, as the metadata of its weights tell."""
+        told = [plain(way.node.metadata).get(CHOSEN) for way in place.branches]
+        if self.reading.dialect is None or all(each is None for each in told):
+            return None
+        shape = layer.by_tap.shape
+        kept = [np.asarray(each) for each in told]
+        fits = len(kept) == shape[0] and all(each.shape == shape[1:] and each.dtype.kind in "iub" for each in kept)
+        mask = torch.from_numpy(np.stack(kept)).bool() if fits else None
+        if mask is None or not bool((mask.sum(0) == 1).all()) or bool(layer.by_tap.detach()[~mask].any()):
+            raise DataError(
+                f"{CHOSEN} in the metadata of {place.name!r} and the weights beside it is not the one delay of each "
+                "connection, to which its weights belong"
+            )
+        return mask.movedim(0, 1).flatten(1)
 
     def _pool(self, name: str, node: nir.SumPool2d | nir.AvgPool2d) -> None:
         ours = self.reading.dialect is not None and plain(node.metadata.get("pool")) == "average"

@@ -19,7 +19,7 @@ from hw_export.layers import leaves, window
 from hw_export.neurons import NeuronExport, NodeContext, export_of, lowered
 from hw_export.nir.chain import Shape, pair
 from hw_export.nir.dialects import DIALECTS, Dialect, dialect_of
-from hw_export.nir.document import in_order, plain, reason
+from hw_export.nir.document import CHOSEN, in_order, plain, reason
 from hw_export.nir.read import ImportedNetwork
 from hw_export.quantize import QuantizedNetwork
 from spikelfp import nn
@@ -387,7 +387,8 @@ class Maker:
             layer: the weights.
             delays: of the taps, in steps.
             shape: of the input.
-            facts: metadata of the Affines.
+            facts: metadata of the Affines; where one delay of each connection was chosen, 1 for those that an Affine
+                has is added, as :data:`CHOSEN`.
 
         Returns:
             The nodes of each branch with their names, in the order they run. The first branch has the bias.
@@ -397,10 +398,13 @@ class Maker:
         matrices, whole = _array(layer.by_tap, name), bias(layer, name, self.gain)
         digits = len(str(len(delays) - 1))
         made = []
+        kept = None if layer.mask is None else layer.mask.unflatten(1, (layer.taps, -1)).movedim(1, 0).cpu().numpy()
+        facts = {key: value for key, value in facts.items() if key != CHOSEN}
         for number, (steps, weight) in enumerate(zip(delays, matrices, strict=True)):
             tap = f"{own}_tap{number:0{digits}d}"
             delay = nir.Delay(np.full(shape, steps * self.dialect.dt))
-            weights = nir.Affine(weight, whole if number == 0 else np.zeros_like(whole), metadata=dict(facts))
+            own_facts = dict(facts) if kept is None else {**facts, CHOSEN: kept[number].astype(np.int8)}
+            weights = nir.Affine(weight, whole if number == 0 else np.zeros_like(whole), metadata=own_facts)
             made.append([*([(f"{tap}_delay", delay)] if steps else []), (f"{tap}_weights", weights)])
         return made
 
@@ -508,7 +512,7 @@ _MAKERS: dict[type[torch.nn.Module], Callable[..., nir.NIRNode]] = {
 _ADVICE = {
     "MultiSpikeLIF": "read or train it with neurons that fire once a step (nn.LIF, spikes='single')",
     "Alpha": "two synapses of one neuron would be two branches; train with nn.Synaptic or nn.LIF",
-    "ALIF": "its thresholds move, and those of NIR stand still; train with nn.LIF",
+    "ALIF": "its thresholds move, and those of NIR stand still; train with nn.LIF (without --adapt)",
     "MaxPool2d": "train with average pooling (--pool avg)",
     "ReLU": "train a spiking network, such as --model lif-mlp",
     "BatchNorm1d": "fold it into the weights in front of it first, hw_export.quantize.fold_batchnorm",

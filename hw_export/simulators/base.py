@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hw_export.nir import Chain, Neuron, read_chain
+from hw_export.nir.chain import ChainNode
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import Registry
 
@@ -50,6 +51,7 @@ class Simulator(ABC):
         cannot: reasons for other resets, where there is more to say.
         latency: steps by which spikes of each further layer come later than in our networks: those of the k-th layer of
             neurons (from 0) are ``k · latency`` steps late. :meth:`run` removes it.
+        delays: whether its synapses may have delays of whole steps.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Simulator(ABC):
     resets: ClassVar[frozenset[str]] = frozenset({"zero", "subtract"})
     cannot: ClassVar[Mapping[str, str]] = MappingProxyType({})
     latency: ClassVar[int] = 0
+    delays: ClassVar[bool] = False
 
     def __init_subclass__(cls, **facts: Any) -> None:
         super().__init_subclass__(**facts)
@@ -97,7 +100,11 @@ class Simulator(ABC):
         if not self.available():
             wanted = self.install or self.package or self.module
             raise NotInstalledError(f"{self.name} is not installed: pip install {wanted}")
-        chain = read_chain(path)
+        chain = read_chain(path, delays=True)
+        late = next((name for name, node in chain.graph.nodes.items() if isinstance(node, nir.Delay)), None)
+        if late is not None and not self.delays:
+            able = ", ".join(name for name in SIMULATORS if SIMULATORS[name].delays)
+            raise UnsupportedError(f"{self.name} is run without delays here, and {late!r} is a Delay: verify in {able}")
         for neuron in chain.neurons:
             if neuron.reset not in self.resets:
                 reason = self.cannot.get(neuron.reset)
@@ -239,20 +246,47 @@ LARGEST = 2**26
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """Layer of neurons that receive ``weight @ x + bias`` at every step.
+    """Layer of neurons that receive ``Σ_d W_d @ x[t − d] + bias`` at every step.
 
     Constants are rounded to float32 as the importers of other simulators do, so that a threshold that was an integer is
     one again.
 
     Attributes:
         neuron: node of the file.
-        weight: float64 ``[size, inputs]``.
+        by_delay: matrices ``W_d``, float64 ``[size, inputs]``, by their delay in steps; without delays only that of 0.
         bias: float64 ``[size]``.
     """
 
     neuron: Neuron
-    weight: np.ndarray
+    by_delay: Mapping[int, np.ndarray]
     bias: np.ndarray
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The matrix of a layer without delays, float64 ``[size, inputs]``."""
+        return self.by_delay[0]
+
+    @property
+    def longest(self) -> int:
+        """Longest delay in steps."""
+        return max(self.by_delay)
+
+    def synapses(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """List the weights other than 0: numbers of their neurons and inputs, the weights, and their delays."""
+        found = []
+        for delay, weight in self.by_delay.items():
+            target, source = np.nonzero(weight)
+            found.append((target, source, weight[target, source], np.full(len(target), delay)))
+        target, source, weights, delays = (np.concatenate(each) for each in zip(*found, strict=True))
+        return target, source, weights, delays
+
+    def current(self, x: np.ndarray) -> np.ndarray:
+        """Compute what inputs ``x [B, T, inputs]`` bring to the neurons, ``[B, T, size]``, with the bias."""
+        total = np.zeros((*x.shape[:2], self.size)) + self.bias
+        for delay, weight in self.by_delay.items():
+            steps = max(x.shape[1] - delay, 0)
+            total[:, x.shape[1] - steps :] += x[:, :steps] @ weight.T
+        return total
 
     @property
     def size(self) -> int:
@@ -288,16 +322,16 @@ def dense_layers(chain: Chain) -> list[DenseLayer]:
     neurons = {neuron.name: neuron for neuron in chain.neurons}
     found: list[DenseLayer] = []
     shape = chain.input_shape
-    between: list[nir.NIRNode] = []
-    for name, node in chain.nodes:
-        if name in neurons:
-            weight, bias = _matrix(between, shape)
-            found.append(DenseLayer(neurons[name], weight, bias))
-            shape, between = neurons[name].shape, []
+    between: list[ChainNode] = []
+    for place in chain.path:
+        if place.name in neurons:
+            matrices, bias = _matrices(chain, between, shape)
+            found.append(DenseLayer(neurons[place.name], matrices, bias))
+            shape, between = neurons[place.name].shape, []
         else:
-            between.append(node)
+            between.append(place)
     if between:
-        raise UnsupportedError(f"nodes after the last neurons ({type(between[0]).__name__}) are not read here")
+        raise UnsupportedError(f"nodes after the last neurons ({type(between[0].node).__name__}) are not read here")
     return found
 
 
@@ -315,23 +349,65 @@ def check_decays(layers: list[DenseLayer]) -> None:
             )
 
 
-def _matrix(nodes: list[nir.NIRNode], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Compute matrix and offset of the affine map of nodes, by applying them to 0 and to each unit vector."""
+def _matrices(
+    chain: Chain, places: list[ChainNode], shape: tuple[int, ...]
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Compute the matrix of each delay, and the offset, of a map of nodes, by applying them to unit vectors."""
     inputs = torch.Size(shape).numel()
-    nothing = torch.zeros(1, *shape, dtype=torch.float64)
-    offset = _apply(nodes, nothing)
+    nothing = {0: torch.zeros(1, *shape, dtype=torch.float64)}
+    offset = _apply(chain, places, nothing)[0]
     if offset.numel() * inputs > LARGEST:
         raise UnsupportedError(f"a matrix of {offset.numel()} × {inputs} is too large to be written out")
     units = torch.eye(inputs, dtype=torch.float64).unflatten(1, shape)
     rows = max(1, LARGEST // (64 * offset.numel()))
-    columns = [(_apply(nodes, chunk) - offset).flatten(1) for chunk in units.split(rows)]
-    return torch.cat(columns).T.numpy(), offset.flatten().numpy()
+    columns: dict[int, Tensor] = {}
+    for first in range(0, inputs, rows):
+        for delay, part in _apply(chain, places, {0: units[first : first + rows]}, linear=True).items():
+            own = columns.setdefault(delay, torch.zeros(inputs, offset.numel(), dtype=torch.float64))
+            own[first : first + rows] = part.flatten(1)
+    return {delay: own.T.numpy() for delay, own in sorted(columns.items())}, offset.flatten().numpy()
 
 
-def _apply(nodes: list[nir.NIRNode], x: Tensor) -> Tensor:
-    for node in nodes:
-        x = _apply_node(node, x)
+Later = dict[int, Tensor]
+"""Values that arrive some steps later, by the number of steps."""
+
+
+def _apply(chain: Chain, places: list[ChainNode], x: Later, linear: bool = False) -> Later:
+    """Apply nodes to values; ``linear`` leaves out their constants."""
+    for place in places:
+        if isinstance(place.node, nir.Delay):
+            x = _delay(chain, place.name, place.node, x, linear)
+        elif place.branches:
+            total: Later = {}
+            for way in place.branches:
+                own = x if way.delay is None else _delay(chain, *way.delay, x, linear)
+                for delay, part in _apply_one(way.node, own, linear).items():
+                    total[delay] = total[delay] + part if delay in total else part
+            x = total
+        else:
+            x = _apply_one(place.node, x, linear)
     return x
+
+
+def _apply_one(node: nir.NIRNode, x: Later, linear: bool) -> Later:
+    constant = _apply_node(node, torch.zeros_like(x[min(x)][:1]))
+    if linear:
+        return {delay: _apply_node(node, part) - constant for delay, part in x.items()}
+    (part,) = x.values()  # a constant, which no delay has split
+    return {0: _apply_node(node, part)}
+
+
+def _delay(chain: Chain, name: str, node: nir.Delay, x: Later, linear: bool) -> Later:
+    if not linear:
+        if any(bool(part.any()) for part in x.values()):
+            raise UnsupportedError(f"{name!r} delays a bias, which would begin later than its layer: not read here")
+        return x
+    steps, found = torch.from_numpy(chain.steps(name, node)), dict[int, Tensor]()
+    for delay, part in x.items():
+        for own in steps.unique().tolist():
+            kept = torch.where(steps == own, part, 0.0)
+            found[delay + own] = found[delay + own] + kept if delay + own in found else kept
+    return found
 
 
 def _apply_node(node: nir.NIRNode, x: Tensor) -> Tensor:

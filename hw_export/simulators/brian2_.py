@@ -23,8 +23,9 @@ class Brian2(Simulator):
 
     A spike reaches the next layer one step later, because Brian updates neurons and then delivers spikes. So the k-th
     layer lags ``k`` steps; until then it is held at rest. The analog input is injected as the current ``W x + b`` of
-    the first layer. Samples run one after the other in a single run, each from rest in a window of ``T + layers − 1``
-    steps. Code generation stays on numpy: compiling would take minutes, running takes seconds.
+    the first layer. Delays are those of the synapses. Samples run one after the other in a single run, each from rest
+    in a window of ``T + layers − 1`` steps and the longest delay. Code generation stays on numpy: compiling would take
+    minutes, running takes seconds.
     """
 
     package = "brian2"
@@ -32,16 +33,17 @@ class Brian2(Simulator):
     install = 'brian2 "numpy<2.4"'  # brian2 2.9 does not import with numpy 2.4
     resets = frozenset(RESETS)
     latency = 1
+    delays = True
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         layers = dense_layers(chain)
         steps, batch = inputs.shape[:2]
-        window = steps + len(layers) - 1
+        window = steps + len(layers) - 1 + max((layer.longest for layer in layers[1:]), default=0)
         x = inputs.flatten(2).transpose(0, 1).numpy().astype(np.float64)  # [B, T, inputs]
         current = np.zeros((batch, window, layers[0].size))
-        current[:, :steps] = x @ layers[0].weight.T + layers[0].bias
+        current[:, :steps] = layers[0].current(x)
         with _brian2() as brian2:
-            monitors = _run(brian2, layers, current.reshape(batch * window, -1), window)
+            monitors = _run(brian2, layers, current.reshape(batch * window, -1), window, steps)
         found = {}
         for depth, (layer, (neurons, times)) in enumerate(zip(layers, monitors, strict=True)):
             raster = np.zeros((batch * window, layer.size), bool)
@@ -52,7 +54,7 @@ class Brian2(Simulator):
 
 
 def _run(
-    brian2: Any, layers: list[DenseLayer], current: np.ndarray, window: int
+    brian2: Any, layers: list[DenseLayer], current: np.ndarray, window: int, steps: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Run layers on the input current ``[steps, neurons]``; return neuron and step of every spike of each layer."""
     dt = 0.1 * brian2.ms  # only counts steps
@@ -73,14 +75,15 @@ def _run(
             threshold="v > theta",
             reset=RESETS[layer.reset],
             clock=clock,
-            namespace={"injected": injected, "window": window, "depth": depth},
+            namespace={"injected": injected, "window": window, "depth": depth, "steps": steps},
         )
         group.beta, group.theta, group.bias = layer.beta, layer.threshold, layer.bias * (depth > 0)
         drive = "arriving + bias" if depth else "injected(t, i)"
         group.run_regularly(
             f"""phase = t_in_timesteps % window
             carried = int(phase > depth)
-            v = int(phase >= depth) * (beta * carried * v + {drive} - theta * carried * fired)
+            runs = int(phase >= depth) * int(phase < depth + steps)
+            v = runs * (beta * carried * v + {drive} - theta * carried * fired)
             fired = 0
             arriving = 0""",
             clock=clock,
@@ -89,10 +92,11 @@ def _run(
         monitor = brian2.SpikeMonitor(group)
         net.add(group, monitor)
         if depth:
-            targets, sources = np.nonzero(layer.weight)
+            targets, sources, weights, delays = layer.synapses()
             synapses = brian2.Synapses(groups[-1], group, "w : 1", on_pre="arriving_post += w", clock=clock)
             synapses.connect(i=sources, j=targets)
-            synapses.w = layer.weight[targets, sources]
+            synapses.w = weights
+            synapses.delay = delays * dt
             net.add(synapses)
         groups.append(group)
         monitors.append(monitor)

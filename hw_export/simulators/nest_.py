@@ -32,9 +32,9 @@ class Nest(Simulator):
       ``β θ`` is taken off.
 
     The decay is ``exp(−1 / τ)`` with the τ that makes it β. NEST fires at ``V ≥ V_th``, so ``V_th`` is the next float64
-    above θ. Synapses have a delay of one step, the shortest there is, so the k-th layer lags ``k`` steps. The analog
-    input arrives as spikes of a ``spike_generator`` with the weights ``W x + b`` of the first layer. Samples run one
-    after the other, each from rest.
+    above θ. Synapses have a delay of one step, the shortest there is, so the k-th layer lags ``k`` steps, and delays of
+    the network are added to it. The analog input arrives as spikes of a ``spike_generator`` with the weights ``W x +
+    b`` of the first layer. Samples run one after the other, each from rest.
 
     A process has one kernel of NEST, which is reset for a run. It is therefore run in another process
     (:mod:`hw_export.simulators.nest_program`), which leaves the user's networks alone and keeps its output and threads
@@ -45,11 +45,12 @@ class Nest(Simulator):
     module = "nest"
     resets = frozenset({"zero", "subtract", "immediate"})
     latency = 1
+    delays = True
 
     def spikes(self, chain: Chain, inputs: Tensor) -> dict[str, Tensor]:
         layers = dense_layers(chain)
         check_decays(layers)
-        synapses = sum(int(np.count_nonzero(layer.weight)) for layer in layers[1:])
+        synapses = sum(len(layer.synapses()[0]) for layer in layers[1:])
         if synapses > LARGEST:
             raise UnsupportedError(f"the network has {synapses} synapses after its first layer, limit {LARGEST}")
         with tempfile.TemporaryDirectory() as folder:
@@ -67,13 +68,13 @@ class Nest(Simulator):
 def _arrays(layers: list[DenseLayer], inputs: Tensor) -> dict[str, np.ndarray]:
     """Arrays of the input file of the program."""
     x = inputs.flatten(2).transpose(0, 1).numpy().astype(np.float64)  # [B, T, inputs]
-    arrays = {"layers": np.array(len(layers)), "current": x @ layers[0].weight.T + layers[0].bias}
+    arrays = {"layers": np.array(len(layers)), "current": layers[0].current(x)}
     for k, layer in enumerate(layers):
         arrays |= {f"beta_{k}": layer.beta, f"threshold_{k}": layer.threshold, f"bias_{k}": layer.bias}
         arrays[f"reset_{k}"] = np.array(layer.reset)
         if k:
-            target, source = np.nonzero(layer.weight)
-            arrays |= {f"source_{k}": source, f"target_{k}": target, f"weight_{k}": layer.weight[target, source]}
+            target, source, weight, delay = layer.synapses()
+            arrays |= {f"source_{k}": source, f"target_{k}": target, f"weight_{k}": weight, f"delay_{k}": delay}
     return arrays
 
 

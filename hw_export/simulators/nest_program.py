@@ -4,8 +4,8 @@
 
 It imports NEST and numpy and none of our modules, so that torch is not imported. INPUT holds ``current``, the input of
 the first layer, float64 ``[B, T, N]``; ``layers``, their number; for the k-th layer ``beta_k``, ``threshold_k`` and
-``bias_k`` ``[N]`` and ``reset_k``; and from the second layer on its synapses ``source_k``, ``target_k``, ``weight_k``.
-OUTPUT holds ``spikes_k``, bool ``[T, B, N]``, without the latency.
+``bias_k`` ``[N]`` and ``reset_k``; and from the second layer on its synapses ``source_k``, ``target_k``, ``weight_k``
+and ``delay_k`` in steps. OUTPUT holds ``spikes_k``, bool ``[T, B, N]``, without the latency.
 """
 
 from __future__ import annotations
@@ -41,16 +41,21 @@ def create(nest: Any, beta: np.ndarray, threshold: np.ndarray, reset: str) -> An
     neurons = nest.Create("eprop_iaf_bsshslm_2020", len(beta), params={**rest, "regular_spike_arrival": True, **each})
     if reset == "immediate":
         itself = np.arange(len(beta))
-        connect(nest, neurons, neurons, itself, itself, (1 - beta) * threshold)
+        connect(nest, neurons, neurons, itself, itself, (1 - beta) * threshold, 0 * itself)
     return neurons
 
 
-def connect(nest: Any, before: Any, after: Any, source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> None:
-    """Connect the ``source``-th neuron of ``before`` to the ``target``-th of ``after``, a synapse for each weight."""
+def connect(
+    nest: Any, before: Any, after: Any, source: np.ndarray, target: np.ndarray, weight: np.ndarray, delay: np.ndarray
+) -> None:
+    """Connect the ``source``-th neuron of ``before`` to the ``target``-th of ``after``, a synapse for each weight.
+
+    A spike arrives a step later, and ``delay`` steps after that.
+    """
     if not len(weight):
         return
     pre, post = (np.array(neurons.tolist())[index] for neurons, index in ((before, source), (after, target)))
-    synapses = {"synapse_model": "static_synapse", "weight": weight, "delay": np.full(len(weight), STEP)}
+    synapses = {"synapse_model": "static_synapse", "weight": weight, "delay": STEP * (1 + delay)}
     nest.Connect(pre, post, conn_spec="one_to_one", syn_spec=synapses)
 
 
@@ -70,15 +75,17 @@ def simulate(nest: Any, given: Any) -> dict[str, np.ndarray]:
     nest.set(resolution=STEP, local_num_threads=1, eprop_reset_neurons_on_update=False)
     current, count = given["current"], int(given["layers"])
     batch, steps, _ = current.shape
-    window = steps + count + 3  # a step to arrive, one for each layer, two in which nothing fires
+    silent = 2 + max((int(given[f"delay_{k}"].max(initial=0)) for k in range(1, count)), default=0)
+    window = steps + count + 1 + silent  # a step to arrive, one for each layer, those in which nothing fires
     begins = window * np.arange(batch)[:, None] + 1.0 + np.arange(steps)  # [B, T]
     layers: list[Any] = []
     recorders: list[Any] = []
     for k in range(count):
         layer = create(nest, given[f"beta_{k}"], given[f"threshold_{k}"], str(given[f"reset_{k}"]))
         if k:
-            source, target, weight = (given[f"{what}_{k}"] for what in ("source", "target", "weight"))
-            connect(nest, layers[-1], layer, source, target, weight)
+            connect(
+                nest, layers[-1], layer, *(given[f"{what}_{k}"] for what in ("source", "target", "weight", "delay"))
+            )
             bias = given[f"bias_{k}"]
             drive(nest, layer, (begins + k).ravel(), np.broadcast_to(bias, (begins.size, len(bias))))
         else:
@@ -89,10 +96,10 @@ def simulate(nest: Any, given: Any) -> dict[str, np.ndarray]:
         recorders.append(recorder)
     thresholds = [per_layer(np.nextafter(given[f"threshold_{k}"], np.inf)) for k in range(count)]
     for _ in range(batch):
-        nest.Simulate((window - 2) * STEP)
+        nest.Simulate((window - silent) * STEP)
         for layer in layers:  # spikes still on their way arrive without making neurons fire
             layer.V_th = NEVER
-        nest.Simulate(2 * STEP)
+        nest.Simulate(silent * STEP)
         for layer, threshold in zip(layers, thresholds, strict=True):
             layer.V_m = 0.0
             layer.V_th = threshold

@@ -20,7 +20,7 @@ from hw_export.integer.network import IntegerLayer, IntegerLIF, IntegerNetwork
 from hw_export.integer.simulator import IntegerRun
 from hw_export.quantize import QuantizedNetwork
 from hw_export.quantize.report import span
-from hw_export.targets.limits import Decays, Limit, Resets, Violation, notes_of
+from hw_export.targets.limits import Decays, Delays, Limit, Resets, Violation, notes_of
 from hw_export.targets.outline import check_outline, outline, read_facts, write_facts
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import flag, options_of
@@ -134,7 +134,7 @@ class Chip(Target):
 
     Attributes:
         arithmetic: integer arithmetic of its neurons.
-        limits: limits of the chip; those of its resets and decays come with the arithmetic.
+        limits: limits of the chip; those of its resets, decays and delays come with the arithmetic.
         per_neuron: whether the neurons of a layer may have decays of their own.
         sources: documents from which the numbers are taken.
         energy: published energy of its operations; ``None`` where nothing is published.
@@ -191,13 +191,19 @@ class Chip(Target):
 
     def check(self, network: IntegerNetwork) -> list[Violation]:
         """Find all limits that a network, not adapted yet, breaks."""
-        chip = self.adapt(network)
-        return [violation for limit in self.every_limit for violation in limit.check(chip)]
+        late = [*Delays(self.arithmetic).check(network)]  # adapt may not know what to make of them
+        chip = self.adapt(network) if not late else network
+        return late or [violation for limit in self.every_limit for violation in limit.check(chip)]
 
     @property
     def every_limit(self) -> tuple[Limit, ...]:
         """Limits of the chip, and those that come with its arithmetic."""
-        return (*self.limits, Resets(self.arithmetic), Decays(self.arithmetic, self.per_neuron))
+        return (
+            *self.limits,
+            Resets(self.arithmetic),
+            Decays(self.arithmetic, self.per_neuron),
+            Delays(self.arithmetic),
+        )
 
     def refuse(self, network: IntegerNetwork) -> None:
         """Refuse a network, not adapted yet, that the chip cannot hold.

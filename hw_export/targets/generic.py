@@ -15,6 +15,8 @@ from hw_export.integer.network import IntegerConv, IntegerDense, IntegerNetwork,
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
 from hw_export.targets.outline import check_codes, read_arrays, rebuild, write_arrays
+from spikelfp.functional.lif import Reset
+from spikelfp.nn.delay import LONGEST
 
 FILE = "network.npz"
 
@@ -29,7 +31,9 @@ class Generic(Chip):
     ``network.npz`` holds for each layer of weights ``<layer>.weight`` (int8, or wider where needed; ``[out, in]`` or
     ``[out, in / groups, height, width]`` as in PyTorch) and ``<layer>.bias`` (int64), and for each layer of neurons
     ``<layer>.threshold`` and ``<layer>.decay`` (int64; one number, one for each channel or one for each neuron).
-    ``network.yaml`` names the layers in the order they run.
+    ``network.yaml`` names the layers in the order they run, and holds their ``delays`` in steps: of a layer ``delay``
+    one for all inputs, for each channel or for each input; of a layer ``taps`` those of the copies of all inputs, side
+    by side, which the weights ``[out, taps · in]`` after it take.
 
     A neuron decays as ``V (2^12 − d) / 2^12`` rounded toward 0, adds its sum and fires above its threshold, both in
     steps of ``2^-shift`` of a weight.
@@ -56,7 +60,8 @@ class Generic(Chip):
 
     def __init__(self, state_bits: int = 32, shift: int = 6, one_decay: bool = False) -> None:
         self.state_bits, self.shift, self.one_decay = state_bits, shift, one_decay
-        self.arithmetic = Arithmetic(state_bits, shift=shift, resets=frozenset({"zero", "subtract", "immediate"}))
+        resets: frozenset[Reset] = frozenset({"zero", "subtract", "immediate"})
+        self.arithmetic = Arithmetic(state_bits, shift=shift, resets=resets, delays=LONGEST)
         self.limits: tuple[Limit, ...] = (
             Kinds((IntegerDense, IntegerConv, IntegerPool), maximum=True),
             Thresholds(self.arithmetic.high >> shift),

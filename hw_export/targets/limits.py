@@ -16,13 +16,16 @@ from torch import Tensor
 
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.network import (
+    DELAYS,
     IntegerConv,
+    IntegerDelay,
     IntegerDense,
     IntegerFlatten,
     IntegerLayer,
     IntegerLIF,
     IntegerNetwork,
     IntegerPool,
+    IntegerTaps,
     spread,
 )
 from hw_export.quantize.scales import largest_sum
@@ -79,6 +82,8 @@ KINDS: dict[type, str] = {
     IntegerConv: "convolution",
     IntegerPool: "pooling",
     IntegerFlatten: "flatten",
+    IntegerDelay: "delay",
+    IntegerTaps: "delays",
     IntegerLIF: "neurons",
 }
 
@@ -97,7 +102,7 @@ class Limit(ABC):
 
 @dataclass(frozen=True)
 class Kinds(Limit):
-    """Kinds of layers that a chip has; flatten and neurons are always allowed.
+    """Kinds of layers that a chip has; flatten and neurons are always allowed, delays as far as :class:`Delays` says.
 
     Attributes:
         kinds: classes of :mod:`hw_export.integer.network`.
@@ -111,7 +116,7 @@ class Kinds(Limit):
 
     def check(self, network: IntegerNetwork) -> Iterator[Violation]:
         for layer in network.layers:
-            if not isinstance(layer, (*self.kinds, IntegerFlatten, IntegerLIF)):
+            if not isinstance(layer, (*self.kinds, IntegerFlatten, IntegerLIF, *DELAYS)):
                 kind = f"max-{KINDS[IntegerPool]}" if _is_max_pool(layer) else KINDS[type(layer)]
                 yield Violation(layer.name, "it is", kind, f"{self} only", advice=self.advice)
             elif _is_max_pool(layer) and not self.maximum:
@@ -277,6 +282,36 @@ class Decays(Limit):
             "float": "beta in float32",
         }[self.arithmetic.decay]
         return text if self.each else f"{text}, one for each layer"
+
+
+@dataclass(frozen=True)
+class Delays(Limit):
+    """Delays that connections may have, beyond the steps that all of them take.
+
+    Attributes:
+        arithmetic: of the chip.
+    """
+
+    arithmetic: Arithmetic
+
+    def check(self, network: IntegerNetwork) -> Iterator[Violation]:
+        most, total = self.arithmetic.delays, 0
+        advice = (
+            "train with shorter --delays" if most else "train without, or choose --target generic, spinnaker2 or nir"
+        )
+        before: IntegerLayer | None = None
+        for layer in network.layers:
+            if isinstance(layer, DELAYS):
+                total += layer.longest
+                yield from above(layer.name, "longest delay, in steps,", total, most, advice)
+                if isinstance(before, (IntegerDense, IntegerConv, IntegerPool)):
+                    yield Violation(layer.name, "its delay follows", f"{before.name!r}", "in front of weights only")
+            elif isinstance(layer, IntegerLIF):
+                total = 0
+            before = before if isinstance(layer, (*DELAYS, IntegerFlatten)) else layer
+
+    def __str__(self) -> str:
+        return f"delays of up to {self.arithmetic.delays:,} steps" if self.arithmetic.delays else "no delays"
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,19 @@ from torch import Tensor
 from hw_export.integer.arithmetic import Arithmetic, code_of
 from hw_export.integer.network import (
     IntegerConv,
+    IntegerDelay,
     IntegerDense,
     IntegerFlatten,
     IntegerLayer,
     IntegerLIF,
     IntegerNetwork,
     IntegerPool,
+    IntegerTaps,
 )
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_text, write_whole, yaml_text
 from spikelfp.functional.lif import Reset
+from spikelfp.nn.delay import LONGEST as LONGEST_DELAY
 from spikelfp.terminal import first_line, plain
 from spikelfp.untrusted import load_arrays, read_yaml
 from spikelfp.untrusted.text import LONGEST, Field
@@ -152,6 +155,12 @@ def check_outline(facts: Field) -> None:
                 size.whole(least, MOST_ELEMENTS)
         if "groups" in layer.value:
             layer.at("groups").whole(1, MOST_ELEMENTS)
+        if layer.value["kind"] in ("delay", "taps"):
+            layer.mapping(("delays",))
+            for steps in layer.at("delays").sequence():
+                steps.whole(0, LONGEST_DELAY)
+            if not layer.value["delays"]:
+                layer.at("delays").refuse("at least one delay")
         if layer.value["kind"] == "neurons":
             layer.mapping(("beta", "reset", "thresholds"))
             if isinstance(layer.value["beta"], list):
@@ -223,6 +232,10 @@ def _check_shapes(layer: IntegerLayer, given: tuple[int, ...], shape: tuple[int,
     elif isinstance(layer, IntegerConv):
         channels = layer.weight.shape[1] * layer.groups
         fits = layer.weight.shape[0] == shape[0] == len(layer.bias) and channels == given[0]
+    elif isinstance(layer, IntegerTaps):
+        fits = len(given) == 1 and shape == (len(layer.delays) * given[0],)
+    elif isinstance(layer, IntegerDelay):
+        fits = given == shape and tuple(layer.delays.shape) in {(), shape[:1], shape}
     elif isinstance(layer, IntegerLIF):
         sizes = {tuple(layer.threshold.shape), tuple(layer.betas.shape)}
         fits = given == shape and sizes <= {(), shape[:1], shape}
@@ -242,6 +255,10 @@ def _facts(layer: IntegerLayer, arithmetic: Arithmetic, shape: tuple[int, ...]) 
         return {"kind": f"{layer.kind}-pool", "kernel": list(layer.kernel), "stride": list(layer.stride)}
     if isinstance(layer, IntegerFlatten):
         return {"kind": "flatten"}
+    if isinstance(layer, IntegerTaps):
+        return {"kind": "taps", "delays": list(layer.delays)}
+    if isinstance(layer, IntegerDelay):
+        return {"kind": "delay", "delays": layer.delays.flatten().tolist()}
     each = isinstance(layer.beta, Tensor)
     as_run: dict[str, float | None] = {}
     if not each:
@@ -261,6 +278,12 @@ def _layer(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> IntegerLa
     name, kind = facts["name"], facts["kind"]
     if kind == "flatten":
         return IntegerFlatten(name)
+    if kind == "taps":
+        return IntegerTaps(name, tuple(int(steps) for steps in facts["delays"]))
+    if kind == "delay":
+        delays, shape = torch.tensor(facts["delays"]), tuple(facts["shape"])
+        one = len(delays) == 1
+        return IntegerDelay(name, delays[0] if one else delays if len(delays) == shape[0] else delays.reshape(shape))
     if kind.endswith("-pool"):
         return IntegerPool(name, kind.removesuffix("-pool"), tuple(facts["kernel"]), tuple(facts["stride"]))
     if kind == "neurons":

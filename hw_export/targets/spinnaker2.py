@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +16,17 @@ from torch import Tensor
 from hw_export.integer.arithmetic import Arithmetic
 from hw_export.integer.energy import EnergyModel
 from hw_export.integer.network import (
+    DELAYS,
     IntegerConv,
+    IntegerDelay,
     IntegerDense,
     IntegerFlatten,
     IntegerLayer,
     IntegerLIF,
     IntegerNetwork,
     IntegerPool,
+    IntegerTaps,
+    output_shape,
     spread,
 )
 from hw_export.targets.base import TARGETS, Chip, adapted
@@ -37,6 +42,7 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
     """Unroll a network: all layers between two layers of neurons become one dense matrix.
 
     Sums over windows become part of the matrix. A threshold or decay for each channel becomes one for each neuron.
+    Where inputs are delayed, the matrix takes a copy of them for each delay that there is.
 
     Args:
         network: of any layers.
@@ -63,15 +69,47 @@ def unrolled(network: IntegerNetwork) -> IntegerNetwork:
             return network
         beta = spread(layer.beta, out) if isinstance(layer.beta, Tensor) else layer.beta
         threshold = spread(layer.threshold, out) if layer.threshold.dim() else layer.threshold
-        layers += [_matrix(products[0], waiting, shape), replace(layer, beta=beta, threshold=threshold)]
+        front = max((place for place, each in enumerate(waiting, 1) if isinstance(each, DELAYS)), default=0)
+        if any(isinstance(each, (IntegerDense, IntegerConv, IntegerPool)) for each in waiting[:front]):
+            return network
+        later = _delays(waiting[:front], shape)
+        rest = waiting[front:]
+        for each in waiting[:front]:
+            shape = output_shape(each, shape)
+        matrix = _matrix(products[0], rest, shape)
+        if front:
+            taps, matrix = _by_delay(waiting[front - 1].name, matrix, later, features)
+            layers.append(taps)
+        layers += [matrix, replace(layer, beta=beta, threshold=threshold)]
         waiting, features, shape = [], math.prod(out), out
     if waiting:
         return network
-    shapes = tuple(
-        (int(layer.weight.shape[0]),) for layer in layers[::2] if isinstance(layer, IntegerDense) for _ in range(2)
-    )
-    flat = (math.prod(network.input_shape),)
-    return IntegerNetwork(tuple(layers), network.bits, network.input_scale, flat, shapes)
+    flat: tuple[int, ...] = (math.prod(network.input_shape),)
+    shapes = [flat]
+    for layer in layers:
+        shapes.append(output_shape(layer, shapes[-1]))
+    return IntegerNetwork(tuple(layers), network.bits, network.input_scale, flat, tuple(shapes[1:]))
+
+
+def _delays(front: list[IntegerLayer], shape: tuple[int, ...]) -> Tensor:
+    """Find which delay and which input each output of layers of delays has: int64 ``[2, F]``."""
+    number = torch.arange(math.prod(shape))
+    found = torch.stack([torch.zeros_like(number), number])
+    for layer in front:
+        if isinstance(layer, IntegerDelay):
+            found = found + torch.stack([spread(layer.delays, shape), torch.zeros(found.shape[1], dtype=torch.int64)])
+        elif isinstance(layer, IntegerTaps):
+            found = torch.cat([found + torch.tensor([[each], [0]]) for each in layer.delays], 1)
+        shape = output_shape(layer, shape)
+    return found
+
+
+def _by_delay(name: str, matrix: IntegerDense, later: Tensor, features: int) -> tuple[IntegerTaps, IntegerDense]:
+    """Sort the columns of a matrix by their delays, so that it takes copies of all inputs, one for each delay."""
+    delays, number = later[0].unique(return_inverse=True)
+    weight = torch.zeros(len(matrix.weight), len(delays) * features, dtype=torch.int32)
+    weight.index_add_(1, number * features + later[1], matrix.weight)
+    return IntegerTaps(name, tuple(delays.tolist())), replace(matrix, weight=weight)
 
 
 def _matrix(product: IntegerDense | IntegerConv, between: list[IntegerLayer], shape: tuple[int, ...]) -> IntegerDense:
@@ -161,7 +199,7 @@ class SpiNNaker2(Chip):
 
     ``populations.yaml`` holds for each population its size, neuron model and parameters, as ``snn.Population`` takes
     them. ``connections.npz`` holds for each projection ``<pre>-<post>`` rows ``[pre, post, weight, delay]`` (int32), as
-    ``snn.Projection`` takes them.
+    ``snn.Projection`` takes them, with delays of 0 to 7 steps.
 
     A step is ``V ← β V + I`` in float32, a spike at ``V > θ``, and the reset in the same step; that order is inferred
     from the published results. The chip adds a step to every delay, so a delay of 0 arrives one step later, from inputs
@@ -188,7 +226,7 @@ class SpiNNaker2(Chip):
         "and Systems I 66(8), 2019, pp. 2973-2986, arXiv:1903.08941; numbers as in KerasSpiking",
     )
     arithmetic = Arithmetic(
-        32, decay="float", fires=">", resets=frozenset({"zero", "immediate"}), latency=1, input_latency=1
+        32, decay="float", fires=">", resets=frozenset({"zero", "immediate"}), latency=1, input_latency=1, delays=7
     )
     limits = (
         Kinds((IntegerDense, IntegerConv, IntegerPool)),
@@ -231,9 +269,12 @@ class SpiNNaker2(Chip):
                     "reset": RESETS[neurons.reset],
                 },
             }
-            post, pre = np.nonzero(product.weight.numpy())
-            weights = product.weight.numpy()[post, pre]
-            projections[f"{before}-{neurons.name}"] = np.stack([pre, post, weights, np.zeros_like(pre)], 1).astype("i4")
+            post, column = np.nonzero(product.weight.numpy())
+            weights = product.weight.numpy()[post, column]
+            delays = network.delays_of(product)
+            tap, pre = np.divmod(column, product.weight.shape[1] // len(delays))
+            rows = [pre, post, weights, np.array(delays, dtype=np.int64)[tap]]
+            projections[f"{before}-{neurons.name}"] = np.stack(rows, 1).astype("i4")
             before = neurons.name
         return {"populations": populations, "projections": projections}
 
@@ -247,16 +288,31 @@ class SpiNNaker2(Chip):
         kinds = {kind: [layer for layer in facts["layers"] if layer["kind"] == kind] for kind in ("dense", "neurons")}
         tensors = {}
         before = next(iter(populations))
+        taps = _taps(facts)
         for product, neurons in zip(kinds["dense"], kinds["neurons"], strict=True):
             name, params = neurons["name"], populations[neurons["name"]]["params"]
             if params["alpha_decay"] != neurons["beta"] or params["reset"] != RESETS[neurons["reset"]]:
                 raise DataError(f"the population {name!r} has another decay or reset than its layer")
             outputs, inputs = populations[name]["size"], populations[before]["size"]
-            pre, post, weights, _ = torch.from_numpy(projections[f"{before}-{name}"]).long().T
-            weight = torch.zeros(outputs, inputs, dtype=torch.int32)
-            weight[post, pre] = weights.to(torch.int32)
+            pre, post, weights, late = torch.from_numpy(projections[f"{before}-{name}"]).long().T
+            delays = torch.tensor(taps.get(product["name"], [0]))
+            tap = (late.unsqueeze(1) == delays).long().argmax(1)
+            if not torch.equal(delays[tap], late):
+                raise DataError(f"the projection {before}-{name} has delays that its layer has not")
+            weight = torch.zeros(outputs, len(delays) * inputs, dtype=torch.int32)
+            weight[post, tap * inputs + pre] = weights.to(torch.int32)
             tensors[f"{product['name']}.weight"] = weight
             tensors[f"{product['name']}.bias"] = torch.tensor(params["i_offset"]).long().expand(outputs).clone()
             tensors[f"{name}.threshold"] = torch.tensor(params["threshold"]).long()
             before = name
         return rebuild(facts, tensors)
+
+
+def _taps(facts: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Find the delays of the copies that dense layers of an outline take, by name of the layer."""
+    layers = facts["layers"]
+    return {
+        layer["name"]: before["delays"]
+        for before, layer in pairwise(layers)
+        if before["kind"] == "taps" and layer["kind"] == "dense"
+    }

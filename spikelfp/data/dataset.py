@@ -382,6 +382,7 @@ class DataSplits:
         validation: samples held out of the training part by :meth:`with_validation`, else ``None``.
         statistics: published mean and deviation of each channel over the training images, where there are any.
         skipped: samples that were left out because they could not be read, each with the reason.
+        notes: lines about what was divided, moved or left out otherwise.
 
     Raises:
         DataError: when the parts do not fit ``shape``, ``outputs`` or each other.
@@ -396,6 +397,7 @@ class DataSplits:
     validation: Samples | None = None
     statistics: Standardization | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         what = _OUTPUTS[self.kind]
@@ -467,6 +469,10 @@ class DataSplits:
         samples have no class, of all together. The choice depends on ``seed`` only; both parts keep the original order.
         Validation samples are not augmented.
 
+        Samples that belong to a group (slices of one recording, recordings of one session) are held out with the whole
+        group: groups are gone through in an order of chance, and one is held out if that brings the classes nearer to
+        ``fraction · n`` and leaves samples of each of its classes for training.
+
         Args:
             fraction: of the training samples; 0 holds out nothing.
             seed: of the choice.
@@ -481,6 +487,8 @@ class DataSplits:
             raise UserError(f"{self.name} has a validation part of {len(self.validation)} samples already")
         if fraction == 0:
             return self
+        if self.train.groups is not None:
+            return self._held_out(self._held_out_groups(self.train.groups, fraction, seed))
 
         random = generator("validation", seed)
         held_out = torch.zeros(len(self.train), dtype=torch.bool)
@@ -496,11 +504,39 @@ class DataSplits:
                 f"validation fraction {fraction} of {self.name} holds out no sample{' of any class' * by_class}: "
                 f"{'the largest has' if by_class else 'there are'} {int(groups.bincount().max())} training samples"
             )
+        return self._held_out(held_out)
+
+    def _held_out(self, chosen: Tensor) -> DataSplits:
+        """Move the ``chosen`` (bool ``[N]``) samples from the training to the validation part."""
         return replace(
             self,
-            train=self.train.subset((~held_out).nonzero()[:, 0]),
-            validation=self.train.plain().subset(held_out.nonzero()[:, 0]),
+            train=self.train.subset((~chosen).nonzero()[:, 0]),
+            validation=self.train.plain().subset(chosen.nonzero()[:, 0]),
         )
+
+    def _held_out_groups(self, groups: Tensor, fraction: float, seed: int) -> Tensor:
+        """Choose whole groups of samples, as :meth:`with_validation` says: bool ``[N]``."""
+        labels = self.train.labels if self.kind == "classes" else torch.zeros(len(self.train), dtype=torch.int64)
+        names, members = groups.unique(return_inverse=True)
+        counts = torch.zeros(len(names), int(labels.max()) + 1, dtype=torch.int64)
+        counts.index_put_((members, labels), torch.ones_like(labels), accumulate=True)
+        total = counts.sum(0)
+        wanted, held = (fraction * total).round(), torch.zeros_like(total)
+        chosen = torch.zeros(len(names), dtype=torch.bool)
+        for number in torch.randperm(len(names), generator=generator("validation", seed)).tolist():
+            own = counts[number]
+            nearer = (wanted - held - own).abs().sum() < (wanted - held).abs().sum()
+            if bool(nearer) and bool((total - held - own)[own > 0].min() > 0):
+                chosen[number] = True
+                held += own
+        if not chosen.any():
+            smallest = int(counts.sum(1).min()) / len(groups)
+            raise UserError(
+                f"validation fraction {fraction} of {self.name} holds out no sample: its training part consists of "
+                f"{len(names)} recordings or sessions that stay whole, the smallest {smallest:.0%} of all samples; "
+                "record more of each class, or choose another fraction"
+            )
+        return chosen[members]
 
     def standardized(self, by: Standardization | None = None) -> DataSplits:
         """Standardise each channel in every part: ``(x − mean) / std``.

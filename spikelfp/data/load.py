@@ -77,7 +77,8 @@ def load(name: str, data_dir: str | Path | None = None, **options: Any) -> DataS
     Args:
         name: of the data set.
         data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
-        options: those of the data set, as its loader takes them.
+        options: those of the data set, as its loader takes them; of recordings of events, ``sensor`` and ``layout``
+            of files that do not state theirs.
 
     Raises:
         UnknownNameError: for a name that is not registered.
@@ -85,5 +86,5 @@ def load(name: str, data_dir: str | Path | None = None, **options: Any) -> DataS
         SaveError: when downloaded files cannot be written.
     """
     if is_event_data(check_data_name(name)):
-        return load_events(name, data_dir)
+        return load_events(name, data_dir, **options)
     return Choice(name, options).maker(datasets)(None if data_dir is None else Path(data_dir))

@@ -41,9 +41,12 @@ class Samples(Dataset[tuple[Any, Tensor]], ABC):
         target_scale: scale of standardised real targets; ``None``: they are in their own units.
         numbers: int64 ``[N]``, numbers of the samples in the data set that they were taken from; ``None``: 0 to ``N −
             1``.
+        groups: int64 ``[N]``, samples that stay on one side of a split, such as slices of one recording; ``None``:
+            each stands for itself.
     """
 
     labels: Tensor
+    groups: Tensor | None = None
     kind: str = "classes"
     target_scale: TargetScale | None = None
     numbers: Tensor | None = None

@@ -65,7 +65,7 @@ Denominator = Literal["inflow", "increment"]
 PAPER_FLOOR, PAPER_MARGIN = 0.0, 1.0
 """Floor and margin of the published rule (v3, A.2-A.3): of :class:`LIFParameters` and of records that state none."""
 FLOOR, MARGIN = 1.0, 0.6
-"""Floor and margin, in units of θ, of layers and of new runs that state none (docs/method.md says how they were chosen)."""
+"""Floor and margin, in units of θ, of layers and new runs that state none; docs/method.md says how they were chosen."""
 
 
 Constant = float | Tensor

@@ -12,6 +12,7 @@ from spikelfp.methods.lfp import LFP
 from spikelfp.methods.llo import LLO
 from spikelfp.methods.ottt import OTTT
 from spikelfp.methods.pepita import PEPITA
+from spikelfp.methods.spike_rate import RateTarget
 from spikelfp.methods.step_loss import StepLossMethod
 from spikelfp.methods.warm_up import WarmUp
 from spikelfp.registry import check_constructors, public_names
@@ -31,6 +32,7 @@ __all__ = [
     "EProp",
     "GradientDescent",
     "Method",
+    "RateTarget",
     "StepLossMethod",
     "SurrogateGradient",
     "WarmUp",

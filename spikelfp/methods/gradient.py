@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
+import torch
 from torch import Tensor
+from torch.nn import Module
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Method, Reduction, methods, step_weights
+from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, methods, step_weights
+from spikelfp.methods.spike_rate import RateTarget, slopes
 from spikelfp.registry import check_name
 from spikelfp.rewards.base import takes
 from spikelfp.rules import Gradient, Rule, Surrogate
+from spikelfp.tasks import Task
 from spikelfp.tasks.classification import rate_cross_entropy
 
 Loss = Callable[..., Tensor]
@@ -32,9 +37,12 @@ class GradientDescent(Method):
             derived from it.
         loss: loss of outputs and labels (:data:`Loss`).
         reduction: whether the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+        rate: target for the spike rates of hidden neurons, a loss that is added
+            (:class:`~spikelfp.methods.RateTarget`); for surrogate derivatives alone, since a spike has none of its own.
 
     Raises:
-        UserError: for an unknown reduction; in training, for a loss without ``weights`` where not all steps count.
+        UserError: for an unknown reduction, and a rate target without a surrogate; in training, for a loss without
+            ``weights`` where not all steps count, and what a rate target cannot train.
     """
 
     objective = "loss"
@@ -43,13 +51,35 @@ class GradientDescent(Method):
     words = "gradient descent"
 
     def __init__(
-        self, rule: Rule | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean"
+        self,
+        rule: Rule | None = None,
+        loss: Loss = rate_cross_entropy,
+        *,
+        reduction: Reduction = "mean",
+        rate: RateTarget | None = None,
     ) -> None:
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.rule = Gradient() if rule is None else rule
         self.surrogate = type(self.rule) is not Gradient
         self.name = "surrogate" if self.surrogate else "gradient"
         self.loss = loss
+        if rate is not None and not self.surrogate:
+            raise UserError(
+                "the derivative of a spike is 0, so that no gradient would reach a rate target: give spikes a "
+                'surrogate one, method="surrogate", or leave the rate target out'
+            )
+        self.rate = rate
+
+    @property
+    def runs_network(self) -> bool:
+        return type(self).learn is not GradientDescent.learn
+
+    def suit(self, net: Module, task: Task) -> None:
+        if self.rate is not None:
+            self.rate.suit(net)
+
+    def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return super().learn(net if self.rate is None else cast(Module, self.rate.watched(net)), batch)
 
     def backward(
         self,
@@ -60,8 +90,19 @@ class GradientDescent(Method):
         steps: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
         loss = self.loss_of(outputs, labels, mask, steps)
-        (loss * share).backward()
-        return {"loss": loss.detach()}
+        if self.rate is None:
+            (loss * share).backward()
+            return {"loss": loss.detach()}
+        found = self.rate.credit(mask, steps)
+        ends = [
+            (spikes, slope * share)
+            for spikes, slope in zip(found.spikes, slopes(found, mask, steps), strict=True)
+            if spikes.requires_grad
+        ]
+        torch.autograd.backward(
+            [loss * share, *(end for end, _ in ends)], [torch.ones_like(loss), *(slope for _, slope in ends)]
+        )
+        return {"loss": loss.detach(), "spike_rate": found.rate}
 
     def loss_of(
         self, outputs: Tensor, labels: Tensor, mask: Tensor | None = None, steps: Tensor | int | None = None
@@ -103,6 +144,7 @@ class SurrogateGradient(GradientDescent):
         rule: the derivative; by default that of a fast sigmoid with slope 25.
         loss: loss of outputs and labels (:data:`Loss`).
         reduction: whether the gradient of a batch is the mean over its samples, ``"mean"``, or their sum, ``"sum"``.
+        rate: target for the spike rates of hidden neurons, as of :class:`GradientDescent`.
 
     Raises:
         UserError: as :class:`GradientDescent` does.
@@ -114,6 +156,11 @@ class SurrogateGradient(GradientDescent):
     words = "surrogate gradients"
 
     def __init__(
-        self, rule: Surrogate | None = None, loss: Loss = rate_cross_entropy, *, reduction: Reduction = "mean"
+        self,
+        rule: Surrogate | None = None,
+        loss: Loss = rate_cross_entropy,
+        *,
+        reduction: Reduction = "mean",
+        rate: RateTarget | None = None,
     ) -> None:
-        super().__init__(Surrogate() if rule is None else rule, loss, reduction=reduction)
+        super().__init__(Surrogate() if rule is None else rule, loss, reduction=reduction, rate=rate)

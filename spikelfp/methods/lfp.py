@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from torch import Tensor
 from torch.nn import Module
@@ -11,6 +11,7 @@ from spikelfp.errors import UserError
 from spikelfp.functional.propagation import send_rewards
 from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, mean_over_steps, methods
 from spikelfp.methods.lfp_forward import check_forward, learn_forward
+from spikelfp.methods.spike_rate import RateTarget
 from spikelfp.options import NOT_AN_OPTION, option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
@@ -41,10 +42,13 @@ class LFP(Method):
             ``"step"``, each step by itself: those of the rule. ``"online"``: forward in time by eligibilities, in
             memory that does not depend on the number of steps, for chains of dense layers and LIF, RecurrentLIF,
             Synaptic or RecurrentSynaptic neurons (:mod:`spikelfp.methods.lfp_forward`, which says what it drops).
+        rate: target for the spike rates of hidden neurons, a reward of its own beside that of the outputs
+            (:class:`~spikelfp.methods.RateTarget`); ``cap_rewards`` leaves it as it is.
 
     Raises:
-        UserError: for an unknown reduction or credit, a rule of gradients, and a credit other than that of the rule; in
-            training, for a reward of whole sequences with chunks, and for what ``credit="online"`` cannot train.
+        UserError: for an unknown reduction or credit, a rule of gradients, a credit other than that of the rule, and a
+            rate target with ``credit="online"``; in training, for a reward of whole sequences with chunks, and for what
+            ``credit="online"`` or a rate target cannot train.
     """
 
     name = "lfp"
@@ -58,6 +62,7 @@ class LFP(Method):
         reduction: Reduction = "mean",
         cap_rewards: Annotated[bool, option("cut positive rewards to 0 (v3, footnote 5)")] = False,
         credit: Annotated[str | None, NOT_AN_OPTION] = None,
+        rate: RateTarget | None = None,
     ) -> None:
         self.reward = reward
         self.credit = None if credit is None else check_name("credit", credit, CREDITS)
@@ -71,6 +76,12 @@ class LFP(Method):
         self.eps: float = getattr(last, "eps", Epsilon.eps)  # used where the last layer does not state its own
         if credit is not None and getattr(last, "credit", of_rule) != of_rule:
             raise UserError(f"credit={credit!r} and rule={rule!r} exclude each other: say one of them")
+        if rate is not None and credit == "online":
+            raise UserError(
+                'credit="online" rewards each step before the sequence has ended, when the spike rates are not known: '
+                "leave out the rate target, or take credit scan or step"
+            )
+        self.rate = rate
         self._task: Task | None = None
 
     @property
@@ -85,10 +96,12 @@ class LFP(Method):
         if self.credit == "online":
             check_forward(net, self.rule, self.reward, task)
             self._task = task
+        if self.rate is not None:
+            self.rate.suit(net)
 
     def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if self.credit != "online":
-            return super().learn(net, batch)
+            return super().learn(net if self.rate is None else cast(Module, self.rate.watched(net)), batch)
         if batch.steps is not None:
             raise UserError('credit="online" runs forward in time by itself: train without chunks')
         return learn_forward(net, batch, self.reward, self._task or Classification(), self.cap_rewards)
@@ -113,8 +126,16 @@ class LFP(Method):
             reward = reward * (counted / whole)
         if self.cap_rewards:
             reward = reward.clamp(max=0)
-        send_rewards(outputs, reward, weight=share / len(labels), default_eps=self.eps)
+        ends, given, watched = [outputs], [reward], dict[str, Tensor]()
+        if self.rate is not None:
+            found = self.rate.credit(mask, steps)
+            learning = [number for number, spikes in enumerate(found.spikes) if spikes.requires_grad]
+            ends += [found.spikes[number] for number in learning]
+            given += [found.errors[number] for number in learning]
+            watched = {"spike_rate": found.rate}
+        send_rewards(ends, given, weight=share / len(labels), default_eps=self.eps)
         return {
             "reward": mean_over_steps(reward, mask, steps),
             "reward_magnitude": mean_over_steps(reward.abs(), mask, steps),
+            **watched,
         }

@@ -107,8 +107,8 @@ def check_online(net: Module, rule: Rule | Composite, reward: Reward, task: Task
             )
         if isinstance(layer, Dropout | torch.nn.Dropout) and layer.p:
             raise UserError(
-                f'layer {name} ({type(layer).__name__}) silences the same elements at all steps, and credit="online" '
-                'keeps nothing from step to step: take it out, or choose credit="step"'
+                f'layer {name} ({type(layer).__name__}) draws masks in training, and credit="online" keeps none '
+                'from step to step: take it out, or choose credit="step"'
             )
     used = [*rule.assign(net).values(), *(getattr(layer, "rule", None) for layer in net.modules())]
     if any(getattr(each, "normalize", False) == "sample" for each in used):

@@ -11,8 +11,11 @@ import torch
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.models.adaptive import make_adaptive
+from spikelfp.models.decays import spread_decays
 from spikelfp.nn import graph
-from spikelfp.options import option, options_in, takes_any
+from spikelfp.nn.shape import DROPS, DROPS_OVER
+from spikelfp.options import Condition, option, options_in, takes_any
 from spikelfp.registry import Registry, check_name
 
 Hidden = Annotated[tuple[int, ...], option("neurons of the hidden layers, such as 1000,1000", within="[1, ∞)")]
@@ -22,6 +25,23 @@ Width = Annotated[int, option("channels of the first convolution, or features of
 Bias = Annotated[bool, option("biases of layers with weights; some chips have none")]
 Dropout = Annotated[
     float, option("part of the hidden neurons that are left out at a time in training", within="[0, 1)")
+]
+_DROPS = Condition("--dropout", lambda view: bool(view.dropout), ("dropout",))  # models differ in their defaults
+DropoutOver = Annotated[
+    str,
+    option(
+        "whether the neurons that are left out are the same in a whole sequence, or drawn anew at every step",
+        names=DROPS_OVER,
+        owner=_DROPS,
+    ),
+]
+DropoutOf = Annotated[
+    str,
+    option(
+        "whether single neurons of the convolutions are left out, or whole channels",
+        names=DROPS,
+        owner=_DROPS,
+    ),
 ]
 Readout = Annotated[
     str | None,
@@ -66,6 +86,9 @@ class ModelSpec:
         classes: number of outputs.
         options: those of the network by their names; one that it does not have changes nothing.
         neuron: arguments of :class:`spikelfp.nn.LIF`.
+        decays: distribution of the decays of neurons, ``{"name": "gamma", "k": 3.0}``, of
+            :data:`spikelfp.models.decay_starts`; empty where a layer shares one.
+        adapt: arguments of :func:`spikelfp.models.make_adaptive`; empty for thresholds that stay.
         more: further options.
     """
 
@@ -74,6 +97,8 @@ class ModelSpec:
     classes: int
     options: Mapping[str, Any] = field(default_factory=dict)
     neuron: Mapping[str, Any] = field(default_factory=dict)
+    decays: Mapping[str, Any] = field(default_factory=dict)
+    adapt: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
         self,
@@ -82,12 +107,16 @@ class ModelSpec:
         classes: int,
         options: Mapping[str, Any] | None = None,
         neuron: Mapping[str, Any] | None = None,
+        decays: Mapping[str, Any] | None = None,
+        adapt: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
         for attribute, value in (("name", name), ("shape", tuple(shape)), ("classes", classes)):
             object.__setattr__(self, attribute, value)
         object.__setattr__(self, "options", {**(options or {}), **more})
         object.__setattr__(self, "neuron", dict(neuron or {}))
+        object.__setattr__(self, "decays", dict(decays or {}))
+        object.__setattr__(self, "adapt", dict(adapt or {}))
 
 
 def build(spec: ModelSpec) -> nn.Sequential:
@@ -103,7 +132,14 @@ def build(spec: ModelSpec) -> nn.Sequential:
     own = options_in(models, spec.name)
     options = {own[name].parameter: value for name, value in spec.options.items() if name in own}
     neuron = spec.neuron if takes_any(models[spec.name]) else {}
-    return models[spec.name](spec.shape, spec.classes, **options, **neuron)
+    net: nn.Sequential = models[spec.name](spec.shape, spec.classes, **options, **neuron)
+    if spec.adapt:
+        make_adaptive(net, **spec.adapt)
+    if spec.decays and spec.decays["name"] != "shared":
+        spread_decays(
+            net, spec.shape, **{"start" if name == "name" else name: own for name, own in spec.decays.items()}
+        )
+    return net
 
 
 def takes_neuron(name: str) -> bool:
@@ -159,6 +195,11 @@ Weighted = TypeVar("Weighted", nn.Conv2d, nn.Linear)
 def noisy(layer: nn.Layer, noise: float) -> list[nn.Layer]:
     """List :class:`spikelfp.nn.Noise` of a standard deviation and the ``layer`` after it; for 0 only the layer."""
     return [nn.Noise(noise), layer] if noise else [layer]
+
+
+def dropped(p: float, over: str, of: str = "elements") -> list[nn.Layer]:
+    """List :class:`spikelfp.nn.Dropout` behind hidden neurons; for ``p`` = 0 nothing."""
+    return [nn.Dropout(p, over, of)] if p else []
 
 
 def last_layer(readout: str | None, neuron: dict[str, Any]) -> nn.Layer:
@@ -224,8 +265,8 @@ def check_sizes(sizes: Sequence[int]) -> None:
     Raises:
         UserError: if not.
     """
-    if len(sizes) < 2 or any(size < 1 for size in sizes):
-        raise UserError(f"sizes need an input and an output, all at least 1, got {list(sizes)}")
+    if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2 or any(size < 1 for size in sizes):
+        raise UserError(f"sizes need an input and an output, all at least 1, such as [784, 1000, 10], got {sizes!r}")
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -13,6 +13,9 @@ from spikelfp import nn
 from spikelfp.models.base import (
     Bias,
     Delays,
+    Dropout,
+    DropoutOf,
+    DropoutOver,
     Hidden,
     Pool,
     Readout,
@@ -21,6 +24,7 @@ from spikelfp.models.base import (
     check_sizes,
     check_width,
     dense,
+    dropped,
     he,
     last_layer,
     models,
@@ -37,6 +41,8 @@ def lif_mlp(
     bias: bool = True,
     readout: str | None = None,
     delays: Sequence[int] = (0,),
+    dropout: float = 0.0,
+    dropout_over: str = "sequence",
     **neuron: Any,
 ) -> nn.Sequential:
     """Make dense layers, each followed by LIF neurons: ``Linear, LIF, Linear, LIF, …`` (LFP v3, A.6.4).
@@ -51,17 +57,19 @@ def lif_mlp(
             real values.
         delays: steps by which spikes may arrive later; each connection of a dense layer has a weight for each of them
             (:class:`spikelfp.nn.DelayLinear`). ``(0,)`` makes plain dense layers.
+        dropout: part of the hidden neurons that are left out at a time in training (:class:`spikelfp.nn.Dropout`).
+        dropout_over: whether they are the same in a whole ``sequence``, or drawn at every ``step``.
         neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
         UserError: for fewer than two sizes, one below 1, and the same delay twice.
-        UnknownNameError: for another readout.
+        UnknownNameError: for another readout, or another time of dropout.
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
-    for inputs, outputs in pairwise(sizes):
-        layers += [dense(inputs, outputs, bias, delays), nn.LIF(**neuron)]
-    return nn.Sequential(*layers[:-1], last_layer(readout, neuron))
+    for inputs, outputs in pairwise(sizes[:-1]):
+        layers += [dense(inputs, outputs, bias, delays), nn.LIF(**neuron), *dropped(dropout, dropout_over)]
+    return nn.Sequential(*layers, dense(sizes[-2], sizes[-1], bias, delays), last_layer(readout, neuron))
 
 
 @models.register("lif-mlp", spiking=True, normalizes=False)
@@ -73,9 +81,12 @@ def _lif_mlp(
     bias: Bias = True,
     readout: Readout = None,
     delays: Delays = (0,),
+    dropout: Dropout = 0.0,
+    dropout_over: DropoutOver = "sequence",
     **neuron: Any,
 ) -> nn.Sequential:
-    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, readout=readout, delays=delays, **neuron)
+    options: dict[str, Any] = {"delays": delays, "dropout": dropout, "dropout_over": dropout_over}
+    return lif_mlp([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **options, **neuron)
 
 
 @models.register("lif-lenet", spiking=True, normalizes=False)
@@ -87,6 +98,9 @@ def lif_lenet(
     pool: Pool = "max",
     bias: Bias = True,
     readout: Readout = None,
+    dropout: Dropout = 0.0,
+    dropout_over: DropoutOver = "sequence",
+    dropout_of: DropoutOf = "elements",
     **neuron: Any,
 ) -> nn.Sequential:
     """Make the spiking LeNet of LFP v3, A.6.4: twice 5×5 convolution, 2×2 pooling, LIF; dense 1024, LIF; dense, LIF.
@@ -99,11 +113,14 @@ def lif_lenet(
         pool: ``max`` as in the paper, or ``avg``, which every simulator can run.
         bias: whether layers with weights have biases.
         readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
+        dropout: part of the hidden neurons that are left out at a time in training (:class:`spikelfp.nn.Dropout`).
+        dropout_over: whether they are the same in a whole ``sequence``, or drawn at every ``step``.
+        dropout_of: whether single neurons of the convolutions are left out, ``elements``, or whole ``channels``.
         neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
         ShapeError: for a shape that is no image, or too small.
-        UnknownNameError: for another pooling or readout.
+        UnknownNameError: for another pooling, readout or kind of dropout.
     """
     channels, height, width = check_shape(shape)
     features = 64 * spatial(height, "lif-lenet") * spatial(width, "lif-lenet")
@@ -111,12 +128,15 @@ def lif_lenet(
         nn.Conv2d(channels, 12, 5, bias=bias),
         pooling(pool),
         nn.LIF(**neuron),
+        *dropped(dropout, dropout_over, dropout_of),
         nn.Conv2d(12, 64, 5, bias=bias),
         pooling(pool),
         nn.LIF(**neuron),
+        *dropped(dropout, dropout_over, dropout_of),
         nn.Flatten(),
         nn.Linear(features, 1024, bias),
         nn.LIF(**neuron),
+        *dropped(dropout, dropout_over),
         nn.Linear(1024, classes, bias),
         last_layer(readout, neuron),
     )
@@ -132,6 +152,9 @@ def lif_conv(
     pool: Pool = "max",
     bias: Bias = True,
     readout: Readout = None,
+    dropout: Dropout = 0.0,
+    dropout_over: DropoutOver = "sequence",
+    dropout_of: DropoutOf = "elements",
     **neuron: Any,
 ) -> nn.Sequential:
     """Make a small network for event cameras: twice ``Conv2d 5×5, 2×2 pooling, LIF``, then ``Linear, LIF``.
@@ -148,12 +171,15 @@ def lif_conv(
         pool: ``max``, or ``avg``, which every simulator can run.
         bias: whether layers with weights have biases.
         readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
+        dropout: part of the hidden neurons that are left out at a time in training (:class:`spikelfp.nn.Dropout`).
+        dropout_over: whether they are the same in a whole ``sequence``, or drawn at every ``step``.
+        dropout_of: whether single neurons of the convolutions are left out, ``elements``, or whole ``channels``.
         neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
         ShapeError: for a shape that is no image, or too small.
         UserError: for a width below 1.
-        UnknownNameError: for another pooling or readout.
+        UnknownNameError: for another pooling, readout or kind of dropout.
     """
     channels, height, side = check_shape(shape)
     first, second = check_width(width), -(-8 * width // 3)
@@ -162,9 +188,11 @@ def lif_conv(
         he(nn.Conv2d(channels, first, 5, bias=bias)),
         pooling(pool),
         nn.LIF(**neuron),
+        *dropped(dropout, dropout_over, dropout_of),
         he(nn.Conv2d(first, second, 5, bias=bias)),
         pooling(pool),
         nn.LIF(**neuron),
+        *dropped(dropout, dropout_over, dropout_of),
         nn.Flatten(),
         nn.Linear(features, classes, bias),
         last_layer(readout, neuron),
@@ -182,6 +210,8 @@ def lif_rnn(
     bias: bool = True,
     readout: str | None = None,
     delays: Sequence[int] = (0,),
+    dropout: float = 0.0,
+    dropout_over: str = "sequence",
     **neuron: Any,
 ) -> nn.Sequential:
     """Make recurrent layers, whose spikes return to them one step later, and a dense output.
@@ -196,11 +226,13 @@ def lif_rnn(
         readout: last layer, as in :func:`spikelfp.models.lif_mlp`.
         delays: steps by which spikes may arrive later at the hidden layers, as in :func:`spikelfp.models.lif_mlp`; the
             recurrent connections take one step, and those to the output none.
+        dropout: part of the hidden neurons that are left out at a time in training behind each hidden layer.
+        dropout_over: whether they are the same in a whole ``sequence``, or drawn at every ``step``.
         neuron: arguments of :class:`spikelfp.nn.LIF`, for every layer.
 
     Raises:
         UserError: for fewer than two sizes, one below 1, and the same delay twice.
-        UnknownNameError: for another readout.
+        UnknownNameError: for another readout, or another time of dropout.
     """
     check_sizes(sizes)
     layers: list[nn.Layer] = [nn.Flatten()]
@@ -210,6 +242,7 @@ def lif_rnn(
         with torch.no_grad():
             weights.weight.mul_(GAIN)
         layers += [arriving, nn.RecurrentLIF(nn.Linear(outputs, outputs, bias=False), **neuron)]
+        layers += dropped(dropout, dropout_over)
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1], bias), last_layer(readout, neuron))
 
 
@@ -222,6 +255,9 @@ def _lif_rnn(
     bias: Bias = True,
     readout: Readout = None,
     delays: Delays = (0,),
+    dropout: Dropout = 0.0,
+    dropout_over: DropoutOver = "sequence",
     **neuron: Any,
 ) -> nn.Sequential:
-    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, readout=readout, delays=delays, **neuron)
+    options: dict[str, Any] = {"delays": delays, "dropout": dropout, "dropout_over": dropout_over}
+    return lif_rnn([math.prod(shape), *hidden, classes], bias=bias, readout=readout, **options, **neuron)

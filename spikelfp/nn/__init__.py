@@ -24,7 +24,7 @@ from spikelfp.nn.attention import (
     ToTokens,
 )
 from spikelfp.nn.container import Block, Concat, Identity, Sequential, Sum
-from spikelfp.nn.delay import Delay, DelayLinear, TapLinear, Taps
+from spikelfp.nn.delay import Delay, DelayLinear, TapLinear, Taps, choose_delays
 from spikelfp.nn.elementwise import Noise, Scale
 from spikelfp.nn.graph import leaves
 from spikelfp.nn.layer import Layer
@@ -51,7 +51,8 @@ __all__ = [
     "MaxPool2d", "MeanToken", "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise", "PositionEmbedding", "ReLU",
     "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
     "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "TapLinear", "Taps", "Threshold", "ToTokens", "TokenNorm",
-    "Trace", "check_recomputable", "constant", "leaves", "recomputed", "sample_slice", "sign_complaints", "time_slice",
+    "Trace", "check_recomputable", "choose_delays", "constant", "leaves", "recomputed", "sample_slice",
+    "sign_complaints", "time_slice",
 ]  # fmt: skip
 
 check_constructors(*(value for name in __all__ if isinstance(value := globals()[name], type)))

@@ -9,7 +9,7 @@ so the taps whose spikes come at the right time grow. Delays as taps that are ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -240,6 +240,8 @@ def check_delays(delays: Sequence[int]) -> tuple[int, ...]:
     Raises:
         UserError: for no delays, the same one twice, and what is no whole number from 0 to 65535.
     """
+    if isinstance(delays, str) or not isinstance(delays, Iterable):
+        raise UserError(f"taps are delays in steps, such as (0, 1, 2, 4), got {delays!r}")
     given = tuple(delays)
     for each in given:
         if isinstance(each, bool) or not isinstance(each, int) or not 0 <= each <= LONGEST:
@@ -359,7 +361,7 @@ class TapLinear(Linear):
         return self.product(lambda x, weight, bias: op(x, weight * mask, bias), x)
 
     def _load_from_state_dict(self, state: Any, prefix: str, *more: Any) -> None:
-        given = state.get(f"{prefix}mask")
+        given = state.get(f"{prefix}mask")  # fresh networks have none
         self.mask = None if given is None else torch.ones_like(self.weight, dtype=torch.bool)
         super()._load_from_state_dict(state, prefix, *more)
 
@@ -449,3 +451,24 @@ class DelayLinear(Sequential):
             return None
         kept = mask.unflatten(1, (self.dense.taps, -1)).int().argmax(1)
         return torch.tensor(self.delays, device=mask.device)[kept]
+
+
+def choose_delays(net: torch.nn.Module) -> tuple[int, int]:
+    """Let every connection of all :class:`DelayLinear` of a network keep one delay (:meth:`DelayLinear.choose`).
+
+    Args:
+        net: the network, changed in place.
+
+    Returns:
+        The numbers of weights that are kept and that there were.
+
+    Raises:
+        UserError: for a network without connections that have several delays.
+    """
+    layers = [layer for layer in net.modules() if isinstance(layer, TapLinear)]
+    if not layers:
+        raise UserError(
+            f"{type(net).__name__} has no connections with delays to choose from: train with --delays, or make "
+            "layers of nn.DelayLinear"
+        )
+    return sum(layer.choose().numel() for layer in layers), sum(layer.weight.numel() for layer in layers)

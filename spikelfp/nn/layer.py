@@ -53,6 +53,7 @@ class Layer(HasRule, torch.nn.Module):
             name (``bias`` states whether there is one); ``None`` where they are not stated.
         in_order: whether it is a ``Sequential`` that runs its layers one after the other.
         in_parts: whether it runs a sequence in parts of ``steps`` steps.
+        only_draws: whether its state is what chance draws in training, and nothing of the signal.
     """
 
     fires: ClassVar[bool] = False
@@ -64,6 +65,12 @@ class Layer(HasRule, torch.nn.Module):
     arguments: ClassVar[tuple[str, ...] | None] = None
     in_order: ClassVar[bool] = False
     in_parts: ClassVar[bool] = False
+    only_draws: ClassVar[bool] = False
+
+    @property
+    def draws_once(self) -> bool:
+        """Whether chance draws something for a whole sequence, which is its state then."""
+        return False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -281,7 +288,12 @@ def has_run(module: torch.nn.Module) -> bool:
 def remembers(module: torch.nn.Module) -> bool:
     """Whether a module itself has a state, besides the layers inside."""
     whole = isinstance(module, Layer) and (module.has_membrane or not list(module.children()))
-    return whole and has_run(module)
+    return whole and has_run(module) and not module.only_draws
+
+
+def draws_once(module: torch.nn.Module) -> bool:
+    """Whether chance draws something for a whole sequence in it, which chunks of it have to share."""
+    return isinstance(module, Layer) and module.draws_once
 
 
 def check_forgets_nothing(module: torch.nn.Module) -> None:
@@ -314,7 +326,7 @@ def check_carries(net: torch.nn.Module) -> None:
             "nn.Layer and give it a run(x, state) that returns (outputs, next state)"
         )
     for name, module in net.named_modules():
-        inside = [own for own in module.modules() if own is not module and remembers(own)]
+        inside = [own for own in module.modules() if own is not module and (remembers(own) or draws_once(own))]
         if inside and _is_called(module) and not has_run(module):
             raise UserError(
                 f"layer {name or '(the network itself)'} ({type(module).__name__}) has a {type(inside[0]).__name__} "

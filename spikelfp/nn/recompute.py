@@ -34,7 +34,6 @@ from spikelfp.nn.container import Sequential
 from spikelfp.nn.delay import DelayLine
 from spikelfp.nn.elementwise import Noise
 from spikelfp.nn.layer import Layer, State, sparse_input
-from spikelfp.nn.shape import Dropout
 from spikelfp.rules import Rule, restore, rules_in, rules_of
 
 if TYPE_CHECKING:
@@ -430,8 +429,8 @@ recomputed._torchdynamo_disable = True  # type: ignore[attr-defined]
 def check_recomputable(net: torch.nn.Module, training: bool | None = None) -> None:
     """Refuse a network whose results in parts would differ from those of a whole run.
 
-    Batch statistics and largest rewards are taken over all steps, Dropout silences the same elements at all steps,
-    and forward hooks would see parts, some of them twice.
+    Batch statistics and largest rewards are taken over all steps, and forward hooks would see parts, some of them
+    twice.
 
     Args:
         net: the network.
@@ -446,8 +445,6 @@ def check_recomputable(net: torch.nn.Module, training: bool | None = None) -> No
         found = ""
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) and (trains or layer.running_mean is None):
             found = "measures mean and variance over all steps of a sequence"
-        elif isinstance(layer, Dropout) and trains and layer.p:
-            found = "silences the same elements at every step of a sequence"
         elif getattr(getattr(layer, "rule", None), "normalize", False):
             found = "follows a rule that divides rewards by the largest one of all steps (normalize)"
         elif layer._forward_hooks or layer._forward_pre_hooks:

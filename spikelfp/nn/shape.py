@@ -11,6 +11,7 @@ from spikelfp.functional.sequence import compact, is_constant, is_sparse, over_t
 from spikelfp.kernels.choice import can_run, chosen_events
 from spikelfp.kernels.events.sparse import merge, sparse_average
 from spikelfp.nn.layer import Layer, check_dense, check_kind, sparse_input
+from spikelfp.registry import check_name
 
 
 class MaxPool2d(torch.nn.MaxPool2d, Layer):
@@ -98,39 +99,114 @@ class Flatten(Layer):
         return over_time(lambda step: step.flatten(1), x)
 
 
-class Dropout(Layer):
-    """Silences each element with probability ``p`` in training, the same ones at every step of a sequence.
+DROPS_OVER = ("sequence", "step")
+"""Times for which dropout draws a mask: once for a sequence, or anew at every step."""
+DROPS = ("elements", "channels")
+"""What dropout silences: single elements, or whole channels of images."""
 
-    A sparse sequence stays sparse, and loses the same elements as a dense one.
+
+class Dropout(Layer):
+    """Silences each element with probability ``p`` in training, and scales up the others (Hinton et al. 2012)::
+
+        y[t] = x[t] · k / (1 − p)             k: 1 with probability 1 − p, else 0; one for each sample and element
+        message to x[t] = k / (1 − p) · (message to y[t])
+
+    With ``over="sequence"`` the mask ``k`` of a sample is drawn once and kept for all of its steps: a neuron is there
+    or it is not (Gal & Ghahramani 2016, arXiv:1512.05287; spikingjelly's ``layer.Dropout``). It is the state of the
+    layer, so that chunks and parts that are recomputed go on with it. With ``over="step"`` it is drawn anew at every
+    step, as where torch's ``Dropout`` stands in a loop over the steps (snnTorch): a neuron loses some of its spikes.
+
+    In evaluation inputs pass unchanged, and an exported network is without it. A sparse sequence stays sparse; with
+    ``over="sequence"`` it loses the same elements as a dense one.
 
     Args:
         p: probability, from 0 to 1.
+        over: whether a mask is drawn for a ``sequence``, or for every ``step``.
+        of: whether ``elements`` are silenced, or whole ``channels`` of ``[T, B, C, H, W]`` (torch's ``Dropout2d``),
+            whose neighbouring pixels say nearly the same.
+
+    Raises:
+        UnknownNameError: for another ``over`` or ``of``.
+        ShapeError: for channels of an input that has no axis after them, and for a state of another shape.
     """
 
     passes_scale = True
     passes_spikes = True
     arguments = ("p",)
+    only_draws = True
+    over: str = "sequence"
+    of: str = "elements"
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, over: str = "sequence", of: str = "elements") -> None:
         super().__init__()
         self.p = torch.nn.Dropout(p).p
+        self.over, self.of = check_name("over", over, DROPS_OVER), check_name("of", of, DROPS)
+
+    @property
+    def draws_once(self) -> bool:
+        """Whether a mask is drawn once for a sequence, so that it is to be kept from part to part."""
+        return self.p > 0 and self.over == "sequence"
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        if is_sparse(x):
-            return self._of_events(x)
-        check_kind(self, x)
-        mask = F.dropout(torch.ones_like(x[0]), self.p)
-        return repeat(x[0] * mask, len(x)) if is_constant(x) else x * mask
+        return self.run(x)[0]
 
-    def _of_events(self, x: Tensor) -> Tensor:
-        x = sparse_input(self, x)
-        mask = F.dropout(torch.ones(x.shape[1:], dtype=x.dtype, device=x.device), self.p)
-        return compact(replaced(x, values=x.values() * mask[tuple(x.indices()[1:])]))
+    def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the output, and the mask to go on with.
+
+        Args:
+            x: input ``[T, B, …]``, dense or sparse.
+            state: mask of the sequence, boolean ``[B, …]``, as ``run`` returned it; ``None`` to draw one.
+        """
+        if not self.training or self.p == 0:
+            return x, None
+        if is_sparse(x):
+            x = sparse_input(self, x)
+        else:
+            check_kind(self, x)
+        shape = list(x.shape[1:])
+        if self.of == "channels":
+            if x.dim() < 4:
+                raise ShapeError(
+                    f"Dropout of channels takes [T, B, channels, …, …], got {tuple(x.shape)}: choose of='elements'"
+                )
+            shape[2:] = [1] * (len(shape) - 2)
+        if self.over == "step":
+            return self._at_every_step(x, shape), None
+        if state is None:
+            state = self._drawn(shape, x)
+        elif list(state.shape) != shape or state.dtype != torch.bool:
+            raise ShapeError(
+                f"Dropout goes on with a mask of booleans {shape}, as run returned it, got {state.dtype} of shape "
+                f"{list(state.shape)}"
+            )
+        if x.is_sparse:
+            return self._of_events(x, self._factor(state, x)), state
+        factor = self._factor(state, x)
+        return (repeat(x[0] * factor, len(x)) if is_constant(x) else x * factor), state
+
+    def _at_every_step(self, x: Tensor, shape: list[int]) -> Tensor:
+        if x.is_sparse and self.of == "elements":  # each event has a mask of its own
+            values = x.values()
+            return compact(replaced(x, values=values * self._factor(self._drawn([len(values)], x), x)))
+        factor = self._factor(self._drawn([len(x), *shape], x), x)
+        return self._of_events(x, factor) if x.is_sparse else x * factor
+
+    def _drawn(self, shape: list[int], x: Tensor) -> Tensor:
+        """Draw a mask, true for what stays."""
+        return F.dropout(torch.ones(shape, dtype=x.dtype, device=x.device), self.p) != 0
+
+    def _factor(self, kept: Tensor, x: Tensor) -> Tensor:
+        return kept.to(x.dtype) if self.p == 1 else kept.to(x.dtype).div_(1 - self.p)
+
+    def _of_events(self, x: Tensor, factor: Tensor) -> Tensor:
+        """Multiply a sparse sequence with factors ``[B, …]``, or ``[T, B, …]``, of its shape or 1."""
+        places = x.indices()[x.dim() - factor.dim() :]
+        at = tuple(place if size > 1 else place * 0 for place, size in zip(places, factor.shape, strict=True))
+        return compact(replaced(x, values=x.values() * factor[at]))
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        more = "" if self.over == "sequence" else f", over={self.over!r}"
+        return f"p={self.p}{more}" + ("" if self.of == "elements" else f", of={self.of!r}")
 
 
 class FlattenAxes(Layer):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spikelfp.registry import public_names
 
 if TYPE_CHECKING:  # matplotlib, which draws, takes long to import
-    from spikelfp.data.events import Events, EventSplits, Pipeline, Sensor
+    from spikelfp.data.events import Events, EventSplits, FileLayout, Pipeline, Sensor
+    from spikelfp.data.events.recordings import Unlabelled
 
 
 def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | None = None) -> Path:
@@ -29,10 +31,10 @@ def write_report(run: str | Path, data_dir: str | None = None, cache_dir: str | 
 
 
 def show_recording(
-    splits: EventSplits,
+    splits: EventSplits | Unlabelled,
     out: str | Path,
     *,
-    part: str = "train",
+    part: str | None = None,
     index: int | None = None,
     label: str | None = None,
     pipeline: Pipeline | None = None,
@@ -46,7 +48,7 @@ def show_recording(
     Args:
         splits: the data set.
         out: the file to write.
-        part: ``train`` or ``test``.
+        part: ``train`` or ``test``; ``None``: the first.
         index: number of the recording in its part, or, with ``label``, among those of the class; ``None``: the first.
         label: name of a class; ``None``: of any class.
         pipeline: makes the recording into a sequence; ``None``: that of the data set.
@@ -66,7 +68,12 @@ def show_recording(
 
 
 def show_file(
-    path: str | Path, out: str | Path, *, sensor: Sensor | None = None, pipeline: Pipeline | None = None
+    path: str | Path,
+    out: str | Path,
+    *,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
+    pipeline: Pipeline | None = None,
 ) -> Path:
     """Draw the recording in a file into another file, as :func:`show_recording` does.
 
@@ -74,6 +81,7 @@ def show_file(
         path: of the recording.
         out: the file to write.
         sensor: of a recording that does not say its own.
+        layout: of a file of columns, where its content leaves a choice.
         pipeline: makes the recording into a sequence; ``None``: 20 steps of equal length.
 
     Returns:
@@ -84,16 +92,27 @@ def show_file(
         DataError: for a recording that cannot be read, or of a format without a reader.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.data.events.readers import read
+    from spikelfp.data.events.readers import read_stated
+    from spikelfp.data.events.tally import tallied, told
     from spikelfp.report import recording
 
     recording.check_kind(out)
-    found = read(path, sensor=sensor)
-    return show_events(found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline)
+    with tallied() as tally:
+        found = read_stated(path, sensor, layout)
+    return show_events(
+        found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline, notes=told(tally)
+    )
 
 
 def show_events(
-    events: Events, sensor: Sensor, out: str | Path, *, name: str, where: str = "", pipeline: Pipeline | None = None
+    events: Events,
+    sensor: Sensor,
+    out: str | Path,
+    *,
+    name: str,
+    where: str = "",
+    pipeline: Pipeline | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Draw events into a file, as :func:`show_recording` does.
 
@@ -104,6 +123,7 @@ def show_events(
         name: of the recording, for the headline.
         where: its file, if there is one.
         pipeline: makes the events into a sequence; ``None``: 20 steps of equal length.
+        notes: lines about what was moved or left out when they were read.
 
     Returns:
         The path of the file.
@@ -117,7 +137,7 @@ def show_events(
     from spikelfp.report import recording
 
     recording.check_kind(out)
-    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or USUAL)
+    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or USUAL, notes=tuple(notes))
     return recording.write(shown, out)
 
 

@@ -527,6 +527,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
             "was not found. Write the report again with --data-dir to say where it is."
         )
         return facts
+    facts.notes += [f"{note[:1].upper()}{note[1:]}." for note in (*_left_out(splits), *splits.notes)]
     other = other_samples(folder, samples_of(splits))
     if other:
         facts.notes.append(f"Not the data of the run: {_without_folder(UserError(other), folder)}.")
@@ -537,6 +538,12 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
         return facts
     observe(facts, net, splits)
     return facts
+
+
+def _left_out(splits: DataSplits) -> list[str]:
+    """Count the files that were left out, in a line."""
+    number = len(splits.skipped)
+    return [f"{number:,} file{'s were' if number > 1 else ' was'} left out of the data"] if number else []
 
 
 def _weights(net: torch.nn.Module, folder: RunFolder) -> list[LayerWeights]:

@@ -23,7 +23,19 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spikelfp.data.events import Binning, Events, EventSplits, Pipeline, Sensor, SparseFrames, check_events, show
+from spikelfp.data.events import (
+    Binning,
+    Events,
+    EventSplits,
+    Pipeline,
+    Sensor,
+    Slices,
+    SparseFrames,
+    check_events,
+    show,
+)
+from spikelfp.data.events.recordings import Unlabelled
+from spikelfp.data.events.tally import count, tallied, told
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
 from spikelfp.registry import check_name, unknown_name
@@ -67,6 +79,7 @@ class ShownRecording:
         sensor: that they lie on.
         pipeline: makes them into the sequence that a network gets.
         label: name of its class, if it has one.
+        notes: lines about what was moved or left out when it was read.
 
     Raises:
         DataError: for events that do not fit the sensor, and for none.
@@ -78,6 +91,7 @@ class ShownRecording:
     sensor: Sensor
     pipeline: Pipeline
     label: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_events(self.events, self.sensor, self.where)
@@ -101,6 +115,12 @@ class ShownRecording:
     def numbers(self) -> show.RecordingNumbers:
         """Its summary."""
         return show.numbers_of(self.events, self.sensor)
+
+    def told(self) -> list[str]:
+        """Lines about what was moved or left out, when it was read and in the steps of its sequence."""
+        late = self.sequence.late
+        count(self.where, {"late": late})
+        return [*self.notes, *told({self.where: {"late": late}} if late else {})]
 
     @cached_property
     def sequence(self) -> SparseFrames:
@@ -138,13 +158,13 @@ def _is_camera(sensor: Sensor) -> bool:
 
 
 def chosen_recording(
-    splits: EventSplits, part: str, index: int | None, label: str | None, pipeline: Pipeline | None
+    splits: EventSplits | Unlabelled, part: str | None, index: int | None, label: str | None, pipeline: Pipeline | None
 ) -> ShownRecording:
     """Choose a recording of a data set.
 
     Args:
         splits: the data set.
-        part: ``train`` or ``test``.
+        part: ``train`` or ``test``; ``None``: the first.
         index: number of the recording in the part, or among those of the class ``label``; ``None``: the first.
         label: name of a class; ``None``: of any class.
         pipeline: in place of that of the data set.
@@ -153,8 +173,10 @@ def chosen_recording(
         UserError: for a part, a class or a number that is not there.
         DataError: for a recording that cannot be read.
     """
-    parts = {"train": splits.train, "test": splits.test}
-    recordings = parts[check_name("part", part, parts)]
+    parts = splits.parts
+    part = next(iter(parts)) if part is None else check_name("part", part, parts)
+    recordings = parts[part]
+    kind = "slice" if isinstance(recordings, Slices) else "recording"
     among = np.arange(len(recordings))
     if label is not None:
         if label not in recordings.class_names:
@@ -163,16 +185,19 @@ def chosen_recording(
     number = 0 if index is None else index
     if not 0 <= number < len(among):
         of_class = "" if label is None else f" of class {label}"
-        has = f"{len(among):,} recordings{of_class}" + (f", 0 to {len(among) - 1}" if len(among) else "")
-        raise UserError(f"there is no recording {number} in {splits.name} {part}: it has {has}")
+        has = f"{len(among):,} {kind}s{of_class}" + (f", 0 to {len(among) - 1}" if len(among) else "")
+        raise UserError(f"there is no {kind} {number} in {splits.name} {part}: it has {has}")
     chosen = int(among[number])
+    with tallied() as tally:
+        events = recordings.read(chosen)
     return ShownRecording(
-        name=f"{wording.data_name(splits.name)} · {part} · recording {chosen}",
+        name=f"{wording.data_name(splits.name)} · {part} · {kind} {chosen}",
         where=recordings.where(chosen),
-        events=recordings.read(chosen),
+        events=events,
         sensor=recordings.sensor,
         pipeline=pipeline or splits.pipeline,
-        label=recordings.class_names[int(recordings.labels[chosen])],
+        label=recordings.class_names[int(recordings.labels[chosen])] if recordings.class_names else None,
+        notes=tuple(told(tally)),
     )
 
 
@@ -572,7 +597,7 @@ def over_time(recording: ShownRecording) -> Panel:
         captions = [interval(begin - edges[0], end - edges[0], span) for begin, end in pairwise(edges)]
         each = duration((edges[-1] - edges[0]) / (len(edges) - 1))
         return Panel(
-            "Picture by picture",
+            "Events over time",
             f"All events of {each} in one picture; the brighter, the more.",
             f"{len(captions)} pictures of accumulated events",
             pictures(recording.frames(edges), captions),
@@ -586,7 +611,7 @@ def over_time(recording: ShownRecording) -> Panel:
         off = sensor.size // sensor.polarities - 1
         caption += f" Channels 0 to {off} are the OFF events, those above the ON events."
     return Panel(
-        "Channel by channel",
+        "Events over time",
         caption,
         f"Events of {sensor.size} channels over {duration(span)}",
         raster(after, show.elements(recording.events, sensor), sensor.size, span / scale, unit),
@@ -600,7 +625,7 @@ def rate(recording: ShownRecording, width: float = HALF) -> Panel:
     per_second = show.rates(recording.events, recording.sensor, edges)
     each, mean = duration((edges[-1] - edges[0]) / (len(edges) - 1)), recording.numbers.rate
     return Panel(
-        "How many events when",
+        "Event rate",
         f"in windows of {each}" + ("" if mean is None else f"; {short_number(mean)} events per second on average"),
         f"Event rate over time, at most {short_number(per_second.sum(0).max())} events per second",
         rate_bars(per_second, (edges - edges[0]) / scale, unit, width),
@@ -618,7 +643,7 @@ def where(recording: ShownRecording) -> list[Panel]:
         if silent:
             caption += f"; none in {silent:,} of {len(counts):,}"
         alt = f"Events of {len(counts)} channels, {caption}"
-        return [Panel("How many events in which channel", caption, alt, channel_bars(counts))]
+        return [Panel("Events per channel", caption, alt, channel_bars(counts))]
     counts = show.per_pixel(recording.events, sensor)
     column, row = numbers.hottest
     most = wording.plural(numbers.hottest_events, "event")
@@ -626,13 +651,13 @@ def where(recording: ShownRecording) -> list[Panel]:
     share = f"{wording.percent(numbers.active)} of the pixels have an event"
     return [
         Panel(
-            "Where the events are",
+            "Events per pixel",
             f"events of each pixel; {ring}",
             f"Events of each pixel as a picture; {ring}",
             pixel_map(counts, numbers.hottest),
         ),
         Panel(
-            "How many events of how many pixels",
+            "Pixels by number of events",
             f"{share}; a hot pixel would stand far to the right",
             f"Histogram of the events of a pixel; {share}",
             pixel_histogram(counts),
@@ -651,18 +676,24 @@ def network_input(recording: ShownRecording) -> Panel:
     alt = f"The sequence that a network gets: {caption}"
     if recording.is_camera and _is_camera(sensor):
         columns = pictures_in_row(recording.sensor.height, recording.sensor.width, STEPS)
-        chosen = np.unique(np.linspace(0, frames.steps - 1, min(columns, frames.steps)).round().astype(int))
+        chosen = evenly_spaced(frames.steps, columns)
         captions = [f"step {k + 1}\n{interval(edges[k], edges[k + 1], span)}" for k in chosen]
         raw = [recording.frames(edges[k : k + 2] + recording.events["t"][0])[0] for k in chosen]
         values = show.dense_steps(frames, sensor.shape, chosen.tolist(), binning.levels)
         if len(chosen) < frames.steps:
             caption += f" {len(chosen)} of the steps are shown."
-        return Panel("What a network gets", caption, alt, events_and_input(raw, list(values), captions))
+        return Panel("Input of the network", caption, alt, events_and_input(raw, list(values), captions))
     scale, unit = time_unit(span)
     values, begins = _coarse(frames, sensor.size, binning.levels)
     across = edges[begins] / scale
     drawing = sequence(values, across, sensor.size, max(span / scale, across[-1]), unit)
-    return Panel("What a network gets", caption, alt, drawing)
+    return Panel("Input of the network", caption, alt, drawing)
+
+
+def evenly_spaced(steps: int, most: int) -> NDArray[np.int64]:
+    """Choose at most so many of the steps, from the first on, with as many left out after each."""
+    stride = 1 if steps <= most else -(-steps // most) if most == 1 else max(1, (steps - 1) // (most - 1))
+    return np.arange(0, steps, stride, dtype=np.int64)[:most]
 
 
 def _binning_text(binning: Binning, steps: int) -> str:
@@ -704,12 +735,15 @@ def sheet(recording: ShownRecording, theme: Theme = LIGHT) -> bytes:
         max(top + panel.drawing.height for top, panel in zip(own, row, strict=True))
         for own, row in zip(tops, rows, strict=True)
     ]
-    figure = new_figure(WIDE + 2 * margin, 66 + sum(heights) + 20 * len(rows) + 2 * margin)
+    notes = [line for note in recording.told() for line in textwrap.wrap(note, int(WIDE / 5.9))]
+    figure = new_figure(WIDE + 2 * margin, 66 + 15 * len(notes) + sum(heights) + 20 * len(rows) + 2 * margin)
     canvas = Canvas(figure, margin, margin)
     canvas.text(0, 0, short(recording.title, 90), fontsize=15, weight="bold", color=theme.ink)
     facts = " · ".join(f"{value} {term}" for term, value in recording.facts())
     canvas.text(0, 40, facts, fontsize=MEDIUM, color=theme.muted)
-    down = margin + 86
+    if notes:
+        canvas.text(0, 62, "\n".join(notes), fontsize=SMALL + 0.5, color=theme.muted, linespacing=1.3)
+    down = margin + 86 + 15 * len(notes)
     for row, row_captions, row_tops, height in zip(rows, captions, tops, heights, strict=True):
         left = margin
         for panel, lines, top in zip(row, row_captions, row_tops, strict=True):
@@ -820,7 +854,7 @@ def page(recording: ShownRecording) -> str:
         sections.append(Section("Pixels", pictures=rest[1], pair=True))
     else:
         sections.append(Section("Event counts", pictures=[*rest[0], *rest[1]], pair=True))
-    sections.append(Section("As a sequence", pictures=[network_input(recording).picture()]))
+    sections.append(Section("As input of a network", pictures=[network_input(recording).picture()]))
     header = Headline(
         name=Path(file).name + colon + inside,  # without the folders of this machine: a page is passed on
         state="" if recording.label is None else f"class {recording.label}",
@@ -828,7 +862,7 @@ def page(recording: ShownRecording) -> str:
         score=f"{recording.numbers.events:,}",
         score_text=f"events in {duration(recording.numbers.duration)}",
     )
-    return render(recording.title, header, facts=recording.facts()[2:], sections=sections)
+    return render(recording.title, header, facts=recording.facts()[2:], notes=recording.told(), sections=sections)
 
 
 # Files
@@ -855,6 +889,7 @@ def write(recording: ShownRecording, out: str | Path) -> Path:
     """
     path = Path(out)
     content = KINDS[check_kind(path)](recording)
+    recording.told()  # counted also where the picture has no room for it
     write_whole(path, lambda file: file.write(content))
     return path
 

@@ -77,6 +77,14 @@ RESETS = {
     "zero": "resets to zero",
 }
 
+DECAYS = {
+    "shared": "β = {beta:g}",
+    "equal": "β of each neuron from {beta:g} on",
+    "uniform": "β of each neuron drawn between {beta_low:g} and {beta_high:g}",
+    "log-uniform": "β of each neuron drawn between {beta_low:g} and {beta_high:g} (log-uniform time constants)",
+    "gamma": "β of each neuron drawn around {beta:g} (gamma-distributed time constants)",
+}
+
 CREDITS = {
     "gradient": "the chain rule inside each layer, none between layers.",
     "surrogate": "the chain rule inside each layer, with a surrogate derivative of spikes; none between layers.",
@@ -134,9 +142,11 @@ def lead(config: RunConfig, spiking: bool) -> list[tuple[str, str]]:
     terms = [("Events", f"{events(config)}.")] if is_event_data(config.data.name) else []
     if spiking:
         reset = RESETS.get(config.neuron.reset, config.neuron.reset)
-        neuron = (
-            f"leaky integrate-and-fire, β = {config.neuron.beta:g}, θ = {config.neuron.threshold:g}, a spike {reset}"
-        )
+        decay = DECAYS.get(config.neuron.beta_start.name, config.neuron.beta_start.name + " decays")
+        decay = decay.format(beta=config.neuron.beta, **config.neuron.beta_start.options)
+        neuron = f"leaky integrate-and-fire, {decay}, θ = {config.neuron.threshold:g}, a spike {reset}"
+        if config.neuron.adapt:
+            neuron += f" and raises the threshold of its hidden neuron by {config.neuron.adapt:g}"
         if not is_event_data(config.data.name):
             shown = ENCODINGS.get(config.data.encoding, config.data.encoding + " code, {steps} steps")
             neuron += f"; {shown.format(steps=config.data.steps)}"

@@ -32,6 +32,9 @@ WORST = 8
 APART = 4
 """Ratio of the spreads of two outputs above which they have no common axis."""
 
+MOST_SIZES = 6
+"""Most layers whose sizes are named one by one."""
+
 CLOSE = 0.01
 """Largest difference of accuracies that are counted as equal, 1 percentage point."""
 
@@ -62,7 +65,7 @@ def render(facts: Facts) -> str:
             Section("Learning", pictures=curves(facts), pair=True),
             Section("The first test sample", pictures=sample(facts)),
             Section(
-                "Spike rates",
+                "Spikes per neuron",
                 f"Means over {wording.plural(facts.rate_samples, 'test sample')}.",
                 rates(facts),
                 pair=in_pairs(facts.activity),
@@ -111,6 +114,8 @@ def _network(facts: Facts) -> list[tuple[str, str]]:
         sizes = [wording.joined(shape) for shape in (facts.shape, *(layer.shape for layer in facts.activity))]
     else:
         return []
+    if len(sizes) > MOST_SIZES:
+        sizes = [*sizes[:2], f"… ({len(sizes) - 4} more layers)", *sizes[-2:]]
     return [("Network", " → ".join(sizes))]
 
 
@@ -219,7 +224,7 @@ def sample(facts: Facts) -> list[Picture]:
         )  # fmt: skip
         steps = wording.plural(len(sample.outputs), "step")
         title = f"Spikes of each layer over {steps}. {text}"
-        pictures.append(_picture("Step by step", _raster_caption(facts, layers), title, draw, wide=True))
+        pictures.append(_picture("Spikes over time", _raster_caption(facts, layers), title, draw, wide=True))
     if sample.label is None:
         caption = (
             "Lines are outputs, step by step, in the units of training; dashed, what was wanted."
@@ -280,7 +285,7 @@ def rates(facts: Facts) -> list[Picture]:
         else:
             draw = partial(figures.rates, layer.rates, width=width)
         silent = wording.percent(layer.silent)
-        text = f"Spike rates of {layer.title.lower()} (module {layer.name}): {caption}, {silent} silent"
+        text = f"Spikes per neuron of {layer.title.lower()} (module {layer.name}): {caption}, {silent} silent"
         pictures.append(_picture(layer.title, caption, text, draw))
     return pictures
 
@@ -373,7 +378,7 @@ def fitted(facts: Facts) -> list[Picture]:
             partial(figures.against, wanted, predicted, names),
         ),
         _picture(
-            "How far off",
+            "Errors",
             "predicted minus true value" + (", in deviations of each output" if unit else ""),
             f"Histogram of errors of {count}{unit}; RMSE: {rmse}",
             partial(figures.residuals, error, names),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.options import call_of
+from spikelfp.options import NOT_AN_OPTION, call_of
 
 
 def check_mask(outputs: Tensor, mask: Tensor) -> None:
@@ -67,6 +68,32 @@ def from_front(values: Tensor, origin: Tensor) -> Tensor:
     """
     places = origin[: len(values)].unsqueeze(-1).expand_as(values)
     return values.new_zeros(len(origin), *values.shape[1:]).scatter_(0, places, values)
+
+
+Smoothing = Annotated[float, NOT_AN_OPTION]
+"""Parameter ``label_smoothing``: on the command line an option of the run, of rewards and losses that take it."""
+
+
+def check_smoothing(value: Any) -> float:
+    """Return the α of label smoothing as a float; raise :class:`~spikelfp.errors.UserError` outside [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
+        raise UserError(f"label_smoothing is a number of 0 or more and below 1 (0: none), got {value!r}")
+    return float(value)
+
+
+def smoothed(target: Tensor, label_smoothing: float, dtype: torch.dtype) -> Tensor:
+    """Smooth the target of classes, ``y′_c = (1 − α) y_c + α / C`` (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+
+    Args:
+        target: boolean ``[B, C]``, true for the right class.
+        label_smoothing: α in [0, 1).
+        dtype: dtype of the result.
+
+    Returns:
+        ``y′``, ``[B, C]``; for α = 0 the target itself.
+    """
+    own = target.to(dtype)
+    return own if label_smoothing == 0 else own * (1 - label_smoothing) + label_smoothing / target.shape[-1]
 
 
 class Reward(ABC):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spikelfp.errors import ShapeError
-from spikelfp.rewards.base import Reward, check_classes, class_numbers, prediction
+from spikelfp.rewards.base import Reward, Smoothing, check_classes, check_smoothing, class_numbers, prediction, smoothed
 from spikelfp.rewards.global_reward import Convergence, GlobalReward
 
 
@@ -64,13 +64,23 @@ class Sign(Reward):
 class Softmax(Reward):
     """Softmax reward ``r_c = o_c (y_c − softmax(o)_c)`` (LFP v3, Table 2, row 3), for linear outputs ``[…, B, C]``.
 
-    LFP then takes the step of softmax cross-entropy (Theorem 1).
+    LFP then takes the step of softmax cross-entropy (Theorem 1), with label smoothing too.
+
+    Args:
+        label_smoothing: α; the target is then ``y′_c = (1 − α) y_c + α / C`` for ``C`` classes.
+
+    Raises:
+        UserError: for an α outside [0, 1).
     """
 
     suits = "linear"
+    label_smoothing: float = 0.0
+
+    def __init__(self, label_smoothing: Smoothing = 0.0) -> None:
+        self.label_smoothing = check_smoothing(label_smoothing)
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        return outputs * (target.to(outputs.dtype) - outputs.softmax(-1))
+        return outputs * (smoothed(target, self.label_smoothing, outputs.dtype) - outputs.softmax(-1))
 
 
 class Sigmoid(Reward):
@@ -78,12 +88,22 @@ class Sigmoid(Reward):
 
     LFP then takes the step of sigmoid cross-entropy (Theorem 1). The reward is also the feedback of v1, eq. 7, and case
     by case eq. 6: ``o_c (1 − σ(o_c))`` for the right class and ``−o_c σ(o_c)`` for the others.
+
+    Args:
+        label_smoothing: α; the target is then ``y′_c = (1 − α) y_c + α / C`` for ``C`` classes.
+
+    Raises:
+        UserError: for an α outside [0, 1).
     """
 
     suits = "linear"
+    label_smoothing: float = 0.0
+
+    def __init__(self, label_smoothing: Smoothing = 0.0) -> None:
+        self.label_smoothing = check_smoothing(label_smoothing)
 
     def reward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        return outputs * (target.to(outputs.dtype) - outputs.sigmoid())
+        return outputs * (smoothed(target, self.label_smoothing, outputs.dtype) - outputs.sigmoid())
 
 
 class Binary(GlobalReward):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -50,6 +50,12 @@ class Composite(Assigning):
     """
 
     def __init__(self, parts: Iterable[tuple[Selector, Rule]], default: Rule | None = None) -> None:
+        if isinstance(parts, Rule | str | Mapping) or not isinstance(parts, Iterable):
+            got = "one rule" if isinstance(parts, Rule) else type(parts).__name__
+            raise UserError(
+                f"a Composite takes a list of pairs, Composite([(torch.nn.Conv2d, rules.Gamma()), …]), got {got}: one "
+                "rule for all layers needs none, and that of layers without a pair is default="
+            )
         self.parts = tuple(_part(part) for part in parts)
         self.default = Epsilon() if default is None else _rule(default)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,16 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.options import NOT_AN_OPTION
 from spikelfp.registry import Registry, check_name
 from spikelfp.rewards import Reward, Softmax, SpikeSequence
-from spikelfp.rewards.base import check_classes, class_numbers, masked, one_hot, takes
+from spikelfp.rewards.base import (
+    Smoothing,
+    check_classes,
+    check_smoothing,
+    class_numbers,
+    masked,
+    one_hot,
+    smoothed,
+    takes,
+)
 from spikelfp.tasks.base import (
     Judge,
     Task,
@@ -32,7 +42,9 @@ if TYPE_CHECKING:
     from spikelfp.data.samples import TargetScale
 
 
-def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def rate_cross_entropy(
+    outputs: Tensor, labels: Tensor, weights: Tensor | None = None, *, label_smoothing: Smoothing = 0.0
+) -> Tensor:
     """Compute the softmax cross-entropy at every step, averaged over steps and batch.
 
     This is the loss of LFP v3, A.6.4, and snnTorch's ``ce_rate_loss``.
@@ -41,18 +53,22 @@ def rate_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None =
         outputs: ``[T, B, C]``.
         labels: classes ``[B]``.
         weights: of each step ``[T, B]``, for a weighted sum in place of the mean.
+        label_smoothing: α; targets are then ``(1 − α) y_c + α / C``.
 
     Raises:
         ShapeError: for labels that are no classes.
+        UserError: for an α outside [0, 1).
     """
     labels = class_numbers(labels, outputs.shape[-1])
-    steps, repeated = outputs.flatten(0, 1), labels.repeat(len(outputs))
+    steps, repeated, alpha = outputs.flatten(0, 1), labels.repeat(len(outputs)), check_smoothing(label_smoothing)
     if weights is None:
-        return cross_entropy(steps, repeated)
-    return (cross_entropy(steps, repeated, reduction="none") * weights.flatten()).sum()
+        return cross_entropy(steps, repeated, label_smoothing=alpha)
+    return (cross_entropy(steps, repeated, reduction="none", label_smoothing=alpha) * weights.flatten()).sum()
 
 
-def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def count_cross_entropy(
+    outputs: Tensor, labels: Tensor, weights: Tensor | None = None, *, label_smoothing: Smoothing = 0.0
+) -> Tensor:
     """Compute the softmax cross-entropy of the numbers of spikes ``n_c = Σ_t o_c[t]``, averaged over the batch.
 
     This is snnTorch's ``ce_count_loss``.
@@ -61,18 +77,22 @@ def count_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None 
         outputs: ``[T, B, C]``.
         labels: classes ``[B]``.
         weights: of each step ``[T, B]``, above 0 at those that count; the weight of a sample is the sum over its steps.
+        label_smoothing: α; targets are then ``(1 − α) y_c + α / C``.
 
     Raises:
         ShapeError: for labels that are no classes.
+        UserError: for an α outside [0, 1).
     """
-    labels = class_numbers(labels, outputs.shape[-1])
+    labels, alpha = class_numbers(labels, outputs.shape[-1]), check_smoothing(label_smoothing)
     if weights is None:
-        return cross_entropy(outputs.sum(0), labels)
+        return cross_entropy(outputs.sum(0), labels, label_smoothing=alpha)
     counts = masked(outputs, weights > 0).sum(0)
-    return (cross_entropy(counts, labels, reduction="none") * weights.sum(0)).sum()
+    return (cross_entropy(counts, labels, reduction="none", label_smoothing=alpha) * weights.sum(0)).sum()
 
 
-def binary_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def binary_cross_entropy(
+    outputs: Tensor, labels: Tensor, weights: Tensor | None = None, *, label_smoothing: Smoothing = 0.0
+) -> Tensor:
     """Compute the binary cross-entropy of each output's sigmoid at every step, averaged over classes, steps and batch.
 
     This is the loss of the F³ paper (004, section 4.1), with one-hot classes ``y``, for outputs before the sigmoid::
@@ -83,12 +103,15 @@ def binary_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None
         outputs: ``[T, B, C]``.
         labels: classes ``[B]``.
         weights: of each step ``[T, B]``, for a weighted sum in place of the mean over steps and batch.
+        label_smoothing: α; targets are then ``(1 − α) y_c + α / C``.
 
     Raises:
         ShapeError: for labels that are no classes.
+        UserError: for an α outside [0, 1).
     """
     check_classes("bce", outputs, labels)
-    target = one_hot(labels, outputs.shape[-1]).to(outputs.dtype).expand_as(outputs)
+    right, alpha = one_hot(labels, outputs.shape[-1]), check_smoothing(label_smoothing)
+    target = smoothed(right, alpha, outputs.dtype).expand_as(outputs)
     if weights is None:
         return binary_cross_entropy_with_logits(outputs, target)
     steps = binary_cross_entropy_with_logits(masked(outputs, weights > 0), target, reduction="none").mean(-1)
@@ -128,6 +151,16 @@ losses.register(
 
 DEFAULT_LOSS = "rate"
 """Name of the loss of classes where none is given."""
+
+
+def without_smoothing(loss: Any) -> Any:
+    """Return the loss of a ``functools.partial`` that adds label smoothing alone; anything else as it is.
+
+    Evaluations measure this loss: how well a network tells classes apart does not depend on what it was taught by.
+    """
+    alone = isinstance(loss, functools.partial) and not loss.args and set(loss.keywords) == {"label_smoothing"}
+    return loss.func if alone else loss
+
 
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax": lambda outputs: outputs.softmax(-1),
@@ -237,7 +270,7 @@ class Classification(Task):
             )
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        return losses[self.loss_name](outputs, targets, weights)
+        return losses[self.loss_name](outputs, targets, weights, **self._options)
 
     def reward(self, spikes: bool) -> Reward:
         """Make ``SpikeSequence`` for spikes (LFP v3, A.4), ``Softmax`` for real values (Table 2, row 3)."""

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
@@ -19,14 +19,15 @@ from spikelfp import rules
 from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
+from spikelfp.functional.lif import FLOOR, MARGIN, Denominator
 from spikelfp.methods import BlockMethod, Method, WarmUp, methods
-from spikelfp.nn import graph
+from spikelfp.nn import Neurons, graph
 from spikelfp.options import described
 from spikelfp.registry import nearest, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
 from spikelfp.tasks.base import Task, TaskReward, tasks
-from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses
+from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses, without_smoothing
 from spikelfp.terminal import first_line
 from spikelfp.training.memory import check_training_memory
 
@@ -107,7 +108,8 @@ def target_task(reward: Reward) -> str | None:
 
 def is_built_in(loss: Any) -> bool:
     """Whether a loss is one of :data:`~spikelfp.tasks.classification.losses`."""
-    return any(losses[name] is loss for name in losses)
+    plain = without_smoothing(loss)
+    return any(losses[name] is plain for name in losses)
 
 
 def _made(kind: type[Task], loss: str | None) -> Task:
@@ -136,7 +138,8 @@ def _inferred(method: Any, reward: Any, loss: Any) -> Task:
         return tasks[name]()
     if isinstance(loss, str):
         return Classification(loss)
-    return Classification(*[name for name in losses if losses[name] is loss])
+    plain = without_smoothing(loss)
+    return Classification(*[name for name in losses if losses[name] is plain])
 
 
 if TYPE_CHECKING:
@@ -373,7 +376,8 @@ def own_loss(method: Method) -> Callable[..., Tensor] | None:
     loss = getattr(last_of(method), "loss", None)
     if loss is None or isinstance(getattr(loss, "__self__", None), Task):
         return None
-    return None if any(losses[name] is loss and adds_up(name) for name in losses) else loss
+    plain = without_smoothing(loss)
+    return None if any(losses[name] is plain and adds_up(name) for name in losses) else plain
 
 
 def check_targets(
@@ -595,6 +599,9 @@ def learning_complaints(
             "the encoding tells values by the step in which they spike, and there is a single step: all of them look "
             "alike; take more steps, 25 say"
         )
+    unused = _unused_credit(net, method)
+    if unused:
+        found.append(unused)
     for each in _methods(method):
         if outputs == "spikes" and _multiplies(reward := getattr(each, "reward", None)):
             found.append(
@@ -610,6 +617,34 @@ def learning_complaints(
                     f"{type(flat[-1]).__name__} learns; rules.Surrogate() gives spikes another derivative"
                 )
     return found
+
+
+_OF_CREDIT = {"floor": FLOOR, "margin": MARGIN, "denominator": get_args(Denominator)[0]}
+"""Options of neurons that belong to rewards inside a layer, and their defaults."""
+
+
+def _unused_credit(net: torch.nn.Module, method: Method) -> str:
+    """Tell which options of neurons do nothing, because no method of the run sends rewards through these neurons."""
+    sending: set[str] = set()
+    for each in _methods(method):
+        with lending(net, each.rule):
+            sending |= {
+                name for name, layer in graph.leaves(net).items()
+                if isinstance(layer, Neurons) and not layer.rule.of_gradients
+            }  # fmt: skip
+    idle: dict[str, list[str]] = {}
+    for name, layer in graph.leaves(net).items():
+        if isinstance(layer, Neurons) and name not in sending:
+            for option, default in _OF_CREDIT.items():
+                if getattr(layer, option) != default:
+                    idle.setdefault(option, []).append(name or "(the network itself)")
+    if not idle:
+        return ""
+    options = "; ".join(f"{option} of layer {', '.join(names)}" for option, names in idle.items())
+    return (
+        f"{options}: of rewards inside a layer, and {type(method).__name__} sends none through it, so this changes "
+        "nothing; leave it out, or train by LFP"
+    )
 
 
 def output_kind(net: torch.nn.Module) -> str | None:

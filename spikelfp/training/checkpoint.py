@@ -23,7 +23,7 @@ from spikelfp.files import write_tensors
 from spikelfp.kernels.choice import choices
 from spikelfp.methods import Method
 from spikelfp.methods.base import check_unsaved, unsaved_attributes
-from spikelfp.nn import Recomputed
+from spikelfp.nn import Recomputed, TapLinear
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
 from spikelfp.options import described
@@ -288,6 +288,12 @@ def check_shapes(path: str | Path, net: torch.nn.Module, content: dict[str, Any]
             )
 
 
+def _masks(net: torch.nn.Module, weights: dict[str, Any]) -> dict[str, Tensor]:
+    """Return masks of chosen delays that the ``weights`` of a checkpoint have and a fresh network does not."""
+    names = {f"{name}.mask": layer for name, layer in net.named_modules() if isinstance(layer, TapLinear)}
+    return {name: torch.ones_like(layer.weight, dtype=torch.bool) for name, layer in names.items() if name in weights}
+
+
 def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:
     """Check the weights of ``content`` against a network.
 
@@ -295,7 +301,7 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
         CheckpointError: naming the first parameter that is missing, of another shape or type, or not finite.
     """
     weights = content["weights"]
-    own, foreign = net.state_dict(), _foreign_buffers(net)
+    own, foreign = net.state_dict() | _masks(net, weights), _foreign_buffers(net)
     for name in [*own, *weights]:
         mine, theirs = own.get(name), weights.get(name)
         shapes = [tuple(each.shape) if isinstance(each, Tensor) else "nothing" if each is None else brief(each)

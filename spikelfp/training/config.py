@@ -12,9 +12,9 @@ import functools
 import inspect
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 
@@ -23,6 +23,8 @@ from spikelfp.configuration import Place, Schema, by_name
 from spikelfp.data import encodings
 from spikelfp.data.dataset import datasets
 from spikelfp.data.download import data_dir as data_folder
+from spikelfp.data.events.event import FileLayout, Sensor
+from spikelfp.data.events.sources.tree import SPLITS
 from spikelfp.data.load import PATHS, check_data_name, data_names, is_event_data
 from spikelfp.data.loader import MOST_WORKERS
 from spikelfp.errors import UserError
@@ -30,10 +32,21 @@ from spikelfp.files import yaml_text
 from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, Denominator, LIFParameters, Reset
 from spikelfp.methods import Method
 from spikelfp.methods.feedback import CREDITS, OF_LOSS
-from spikelfp.models import ModelSpec, activations, build, is_spiking, models, normalizes, takes_neuron
+from spikelfp.methods.spike_rate import OVER
+from spikelfp.models import (
+    ModelSpec,
+    activations,
+    build,
+    decay_starts,
+    is_spiking,
+    models,
+    normalizes,
+    takes_neuron,
+)
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
+from spikelfp.registry import Registry
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.memory import check_build_memory
@@ -48,6 +61,9 @@ AUTO_STEPS = 1000
 
 NORMALIZE = ("sample", "step")
 """Ranges over which the largest magnitude of a reward is taken."""
+
+DRAWN_BETWEEN = ("uniform", "log-uniform")
+"""Starts of decays that do not depend on --beta."""
 
 DEFAULT_LR_SGD = {"sgd": 0.05, "momentum": 0.5}
 
@@ -70,6 +86,18 @@ def _warm_up(view: View) -> str | None:
     return view.warm_up or ("surrogate" if is_spiking(view.model) else "gradient")
 
 
+def _delays(view: View) -> tuple[int, ...]:
+    """Return the delays of a connection, ``(0,)`` for models without the option."""
+    return view.delays if "delays" in OPTIONS.brought_by(("model",), view.model) else (0,)
+
+
+def _output(view: View) -> str | None:
+    """Return the kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+    chosen: str | None = view.output if "output" in OPTIONS.brought_by(("model",), view.model) else None
+    integrators = not tasks[view.task].has_classes or methods.methods.fact(view.method, "by_integrators")
+    return chosen or ("li" if integrators else None)
+
+
 def _has_steps(view: View) -> bool:
     """Whether the network sees sequences whose steps differ, or keeps a state from one to the next."""
     shown = view.encoding != "constant" and (view.steps or 1) > 1
@@ -82,11 +110,17 @@ def _warms_up_otherwise(view: View) -> bool:
     return first != view.method and (_fires(view) or not {first, view.method} <= set(WARM_UPS))
 
 
+@functools.cache
+def _arguments(kind: type) -> frozenset[str]:
+    """Name the arguments of a class; kept, since each option of a run asks for those of every method."""
+    return frozenset(inspect.signature(kind).parameters)
+
+
 def _taking(argument: str, objective: str | None = None) -> list[str]:
     """List the methods whose constructor takes an argument."""
     return [
         name for name in methods.methods
-        if argument in inspect.signature(methods.methods[name]).parameters
+        if argument in _arguments(methods.methods[name])  # type: ignore[arg-type]
         and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
     ]  # fmt: skip
 
@@ -94,6 +128,31 @@ def _taking(argument: str, objective: str | None = None) -> list[str]:
 def _in_blocks() -> list[str]:
     """List the methods that teach each block of a network by itself, in a way that may be chosen."""
     return [name for name in _taking("credit") if not issubclass(methods.methods[name], methods.LFP)]
+
+
+def _with_rates() -> list[str]:
+    """List the methods that take a target for the spike rates of hidden neurons, and train neurons that spike."""
+    return [name for name in _taking("rate") if name not in WARM_UPS or methods.methods.fact(name, "surrogate")]
+
+
+def _smooths(registry: Registry[Any], name: str | None) -> bool:
+    """Whether a reward or a loss of classes has a target that can be smoothed."""
+    return name is not None and name in registry and "label_smoothing" in inspect.signature(registry[name]).parameters
+
+
+def _with_targets(argument: str) -> list[str]:
+    """List the methods that take a reward or a loss of classes, and send no errors of their own to hidden layers."""
+    return [
+        name for name in _taking(argument)
+        if name not in _in_blocks() and not issubclass(methods.methods[name], methods.PEPITA)
+    ]  # fmt: skip
+
+
+def _is_smoothed(view: View) -> bool:
+    """Whether the reward or the loss of a run has a target that can be smoothed."""
+    if view.method in _with_targets("loss"):
+        return _smooths(methods.losses, view.loss)
+    return view.method in _with_targets("reward") and (view.reward is None or _smooths(rewards, view.reward))
 
 
 def credit_of(view: View) -> str | None:
@@ -147,6 +206,14 @@ FED_BY_LFP = Condition(
 CLASSES = one_of("task", lambda: [name for name in tasks if tasks[name].has_classes], tasks)
 LOSS = CLASSES & (_by(True, "loss", "losses") | other_than("warm_up_steps", 0))
 EVENTS = Condition("event data (--data nmnist, folder:PATH, …)", lambda c: is_event_data(c.data), ("data",))
+OWN_FILES = Condition(
+    "recordings of one's own (--data folder:PATH)", lambda c: c.data.partition(":")[0] == "folder", ("data",)
+)
+OWN_SENSOR = Condition(
+    "recordings of one's own (--data folder:PATH, hdf5:PATH)",
+    lambda c: c.data.partition(":")[0] in ("folder", "hdf5"),
+    ("data",),
+)
 STATIC = Condition("static samples", lambda c: not is_event_data(c.data), ("data",))
 IMAGES = Condition("images (--augmentations is that of events)", lambda c: not is_event_data(c.data), ("data",))
 VALUES = one_of("encoding", lambda: [name for name in encodings if name not in ("rate", "latency")])
@@ -155,6 +222,12 @@ NEURONS = Condition(
     lambda c: is_spiking(c.model) and takes_neuron(c.model),
     ("model",),
 )
+ONE_BETA = Condition(
+    "--beta-start shared, equal or gamma, or --output li",
+    lambda c: c.beta_start not in DRAWN_BETWEEN or _output(c) == "li",
+    ("beta_start", "output", "task", "method"),
+)
+TAPS = Condition("--delays of two or more, of which one is kept", lambda c: len(_delays(c)) > 1, ("model", "delays"))
 SPIKES = Condition("networks with spikes (--model lif-…, --activation heaviside)", _fires, ("model", "activation"))
 SURROGATE = SPIKES & Condition(
     lambda: f"--method {_either(methods.methods.where(surrogate=True))}, a warm-up by it, or --credit surrogate",
@@ -182,6 +255,25 @@ SENT_BACK = Condition(
 )
 SENDS_BACK = one_of("method", methods.methods.where(recomputes=True))
 OTHER_WARM_UP = Condition("a --method other than its warm-up's", _warms_up_otherwise, ("method",))
+RATED = SPIKES & Condition(
+    lambda: f"--method {_either(_with_rates())} (--credit scan or step)",
+    lambda c: c.method in _with_rates() and c.credit != "online",
+    ("method", "credit"),
+)
+RATED &= Condition(
+    "rewards as they are, without --normalize-reward", lambda c: not c.normalize_reward, ("normalize_reward",)
+)
+RATED &= Condition("sequences that are kept, without --recompute", lambda c: not c.recompute, ("recompute",))
+SMOOTHED = CLASSES & Condition(
+    lambda: (
+        "rewards and losses with a target for each class (--reward "
+        f"{_either([name for name in rewards if _smooths(rewards, name)])}, or --loss "
+        f"{_either([name for name in methods.losses if _smooths(methods.losses, name)])}, of --method "
+        f"{_either([*_with_targets('reward'), *_with_targets('loss')])})"
+    ),
+    _is_smoothed,
+    ("method", "reward", "loss"),
+)
 OWN_MOMENTUM = Condition(
     "another --schedule than one-cycle, which moves the momentum of sgd by itself",
     lambda c: not (c.optimizer == "sgd" and c.schedule == "one-cycle" and c.momentum != 0),
@@ -189,6 +281,63 @@ OWN_MOMENTUM = Condition(
 )
 NORMALIZED = RULED & one_of("rule", lambda: rules.rules_taking("normalize"), rules.rules)
 STATISTICS = RULED & one_of("rule", lambda: rules.rules_taking("constant_statistics"), rules.rules) & NORMALIZES
+
+
+def _check_columns(columns: str) -> None:
+    FileLayout.from_text(columns=columns)
+
+
+CAMERAS = ("nmnist", "dvs-gesture", "folder", "tonic")
+"""Kinds of event data that cameras record, as far as their names tell."""
+
+SMALLEST_SIDE = 16
+"""Pixels of a camera for which lif-conv is the default."""
+
+EVENT_BETA, EVENT_BATCH, EVENT_LEVELS, EVENT_LR, EVENT_HIDDEN = 0.8, 32, 2, 5e-3, (512,)
+"""Defaults of event data, chosen on validation parts of the training recordings (docs/events.md)."""
+
+
+def event_model(is_line: bool, sides: tuple[int, ...] = ()) -> dict[Place, Any]:
+    """Choose the network for recordings where nobody chose one, with its options.
+
+    Args:
+        is_line: whether they come from a line of channels, and not from a camera.
+        sides: pixels of the sides of a camera, where they are known.
+    """
+    if is_line:
+        return {("model",): "lif-rnn", ("model", "hidden"): EVENT_HIDDEN}
+    if min(sides, default=SMALLEST_SIDE) < SMALLEST_SIDE:
+        return {("model",): "lif-mlp"}
+    return {("model",): "lif-conv", ("model", "pool"): "avg"}
+
+
+def _event_defaults(stated: Mapping[Place, Any]) -> dict[Place, Any]:
+    """Find the defaults of event data for what is not stated, of options that do anything with what is."""
+    data = stated.get(("data",), "digits")
+    if not is_event_data(data):
+        return {}
+    found = _event_model_of_name(data) if _model_is_open(stated) else {}
+    camera = data.partition(":")[0] in CAMERAS
+    wished: dict[Place, Any] = {("neuron", "beta"): EVENT_BETA, ("training", "batch_size"): EVENT_BATCH}
+    wished |= {("neuron", "reset"): "zero"} if camera else {}
+    wished |= {("events", "levels"): EVENT_LEVELS} if camera else {}
+    view = OPTIONS.view({**found, **stated})
+    for path, value in wished.items():
+        owner = OPTIONS.slots()[path].option.owner
+        if path not in stated and (owner is None or owner.holds(view)):
+            found[path] = value
+    return found
+
+
+def _event_model_of_name(data: str) -> dict[Place, Any]:
+    return event_model(data.partition(":")[0] not in CAMERAS)
+
+
+def _model_is_open(stated: Mapping[Place, Any]) -> bool:
+    """Whether neither a network nor an option of one is stated, nor a method that wants a network of its own."""
+    own = {field.name for field in fields(ModelOptions)}
+    named = any(path[0] == "model" and (len(path) == 1 or path[1] not in own) for path in stated)
+    return not named and stated.get(("method",), "lfp") in ("lfp", "surrogate")
 
 
 def _check_bits(bits: int) -> None:
@@ -220,8 +369,42 @@ class DataOptions(Choice):
 
 @dataclass(frozen=True)
 class EventOptions:
-    """Conversion of recordings of events into sequences."""
+    """Recordings of events, and their conversion into sequences."""
 
+    slice: float | None = setting(
+        None, "cut recordings into slices of FLOAT ms, each a sample", automatic="whole recordings", owner=EVENTS,
+        within="[0.001, 1000000000]",
+    )  # fmt: skip
+    slice_events: int | None = setting(
+        None, "cut recordings into slices of INT events instead", owner=EVENTS, within="[1, ∞)"
+    )
+    slice_overlap: float = setting(
+        0.0,
+        "share of a slice that the next one repeats",
+        owner=other_than("slice", None) | other_than("slice_events", None),
+        within="[0, 1)",
+    )
+    label_table: str | None = setting(
+        None,
+        "csv file in the folder with columns file, start, end, class; or the ending of one beside each recording, "
+        "such as _labels.csv",
+        automatic="folders are the classes",
+        owner=OWN_FILES,
+    )
+    class_level: int | None = setting(
+        None,
+        "level of the folders that are the classes, 1 for the first; the others are sessions",
+        automatic="the only level with two names or more",
+        owner=OWN_FILES,
+        within="[1, ∞)",
+    )
+    split_by: str | None = setting(
+        None,
+        "what stays in one part as a whole: a file, all files of a session, or all of a subject",
+        names=SPLITS,
+        automatic="file, or the folders train and test",
+        owner=OWN_FILES,
+    )
     window: float | None = setting(
         None, "ms of a step of event data; --steps is then the most", automatic="the data set's", owner=EVENTS
     )
@@ -231,7 +414,7 @@ class EventOptions:
     levels: int | None = setting(
         None,
         "n events of one pixel in one step count as min(n, INT)/INT; 1 makes spikes",
-        automatic="the data set's",
+        automatic="2 for cameras and folders, else the data set's",
         owner=EVENTS,
         within="[1, ∞)",
     )
@@ -251,6 +434,33 @@ class EventOptions:
         False, "hand sequences of events to the first layer as lists: less memory for many steps", owner=EVENTS
     )
     skip_bad: bool = setting(False, "leave out recordings that cannot be read, and list them", owner=EVENTS)
+    sensor: str | None = setting(
+        None,
+        "sensor of files that do not state theirs, such as 346x260, or 700 channels",
+        automatic="the smallest that holds all events",
+        owner=OWN_SENSOR,
+        check=Sensor.from_text,
+    )
+    table: str | None = setting(
+        None,
+        "group, struct, array or stream that holds the events of a file, such as davis/left/events",
+        automatic="found by the content",
+        owner=OWN_FILES,
+    )
+    columns: str | None = setting(
+        None,
+        "columns of files that do not name theirs, such as x,y,t,p",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        check=_check_columns,
+    )
+    first_pixel: int | None = setting(
+        None,
+        "number of the first column and row in files of MATLAB, 0 or 1",
+        automatic="found by the content",
+        owner=OWN_FILES,
+        within="[0, 1]",
+    )
     cache_dir: str | None = setting(
         None,
         "folder of binned recordings",
@@ -264,7 +474,12 @@ class EventOptions:
 class ModelOptions(Choice):
     """Network, and the grid of its weights."""
 
-    name: str = choice("lif-mlp", "network", models)
+    name: str = choice(
+        "lif-mlp",
+        "network",
+        models,
+        automatic="lif-mlp; of events, without other options of networks, lif-conv for cameras and lif-rnn for lines",
+    )
     weight_bits: int = setting(
         FLOAT, f"bits of a weight in the forward pass, 2 (ternary) to 16; {FLOAT} for floats", check=_check_bits
     )
@@ -295,10 +510,37 @@ class TaskOptions(Choice):
 class NeuronOptions:
     """Neurons of the network, all alike."""
 
-    beta: float = setting(0.9, "decay of the membrane per step, in (0, 1]", owner=NEURONS)
+    beta: float = setting(
+        0.9,
+        "decay of the membrane per step, in (0, 1]",
+        automatic="0.9; 0.8 for events",
+        owner=NEURONS & ONE_BETA,
+    )
+    beta_start: Choice = choice(
+        "shared",
+        "decays at the start: one a layer (shared); or one a neuron, all --beta (equal), drawn between --beta-low and "
+        "--beta-high, evenly (uniform) or in the logarithm of time constants (log-uniform), or around --beta (gamma)",
+        decay_starts,
+        owner=NEURONS,
+    )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)
-    learn_beta: bool = setting(False, "the decay learns too, one for each layer of neurons", owner=NEURONS)
-    reset: str = setting("subtract", "what a spike does to the membrane", names=get_args(Reset), owner=NEURONS)
+    learn_beta: bool = setting(False, "the decay learns too, one a layer or as --beta-start says", owner=NEURONS)
+    adapt: float = setting(
+        0.0,
+        "rise of the threshold of hidden neurons by each of their spikes (ALIF); 0 for thresholds that stay",
+        owner=NEURONS,
+        within="[0, ∞)",
+    )
+    adapt_decay: float = setting(
+        0.97, "decay of that rise per step", owner=other_than("adapt", 0.0, "--adapt"), within="(0, 1]"
+    )
+    reset: str = setting(
+        "subtract",
+        "what a spike does to the membrane",
+        names=get_args(Reset),
+        automatic="subtract; zero for the events of cameras",
+        owner=NEURONS,
+    )
     denominator: str = setting(
         "inflow", "how the reward on a membrane is normalised", names=get_args(Denominator), owner=NEURONS & SENT_BACK
     )
@@ -325,7 +567,8 @@ class MethodOptions(Choice):
         None,
         "reward at the outputs",
         rewards,
-        automatic="of classes spike-sequence for spiking networks, else softmax; of other tasks their loss's",
+        automatic="of classes spike-sequence for spiking networks (count-softmax for events), else softmax; of other "
+        "tasks their loss's",
         owner=REWARDED,
     )
     credit: str | None = setting(
@@ -357,10 +600,35 @@ class MethodOptions(Choice):
         methods.losses,
         owner=LOSS,
     )
+    label_smoothing: float = setting(
+        0.0,
+        "part α of a target that all classes share: (1 − α) y + α/C, in training",
+        owner=SMOOTHED,
+        within="[0, 1)",
+    )
     surrogate: str = setting(
         "fast-sigmoid", "shape of the surrogate derivative", names=rules.surrogates, owner=SURROGATE
     )
     slope: float = setting(25.0, "steepness of the surrogate derivative", owner=SURROGATE, within="(0, ∞)")
+    rate_target: float | None = setting(
+        None,
+        "spikes per step that hidden neurons are asked for, as a reward or a loss beside that of the task",
+        automatic="none",
+        owner=RATED,
+        within="[0, 1]",
+    )
+    rate_weight: float = setting(
+        0.1,
+        "weight of --rate-target: a neuron's reward in a step is it times what its rate lacks",
+        owner=other_than("rate_target", None),
+        within="[0, ∞)",
+    )
+    rate_of: str = setting(
+        "neuron",
+        "whose mean has the --rate-target: each neuron by itself (over steps and batch), or the layer in each sample",
+        names=OVER,
+        owner=other_than("rate_target", None),
+    )
     warm_up: str | None = setting(
         None,
         "method of the first updates (v1 A.6.4)",
@@ -396,7 +664,9 @@ class TrainingOptions:
         owner=other_than("validation", 0.0),
         within="[1, ∞)",
     )
-    batch_size: int = setting(128, "samples per update, over all workers", within="[1, ∞)")
+    batch_size: int = setting(
+        128, "samples per update, over all workers", automatic="128; 32 for events", within="[1, ∞)"
+    )
     accumulate: int = setting(
         1, "parts of a batch, one after the other, whose updates add up: needs less memory", within="[1, ∞)"
     )
@@ -412,6 +682,13 @@ class TrainingOptions:
         owner=STEPS,
         within="[0, ∞)",
     )
+    choose_delays: int | None = setting(
+        None,
+        "epoch at whose end every connection keeps the one of its --delays with the largest weight, and trains on",
+        automatic="never",
+        owner=TAPS,
+        within="[1, ∞)",
+    )
     readout_steps: int | None = setting(
         None,
         "last steps of a sequence, which are rewarded and read out",
@@ -426,8 +703,8 @@ class TrainingOptions:
     lr: float | None = setting(
         None,
         "largest learning rate",
-        automatic="3e-3 where outputs have a reward, 1e-3 where they descend a loss, 2e-3 with --method surrogate; "
-        "0.05 with sgd, 0.5 with momentum",
+        automatic="3e-3 where outputs have a reward (5e-3 for events), 1e-3 where they descend a loss, 2e-3 with "
+        "--method surrogate; 0.05 with sgd, 0.5 with momentum",
         within="(0, ∞)",
     )
     schedule: Choice = choice("one-cycle", "learning rate over the run", schedules)
@@ -471,6 +748,9 @@ class RunConfig:
     training: TrainingOptions = section(TrainingOptions, "training")
     run: PlaceOptions = section(PlaceOptions, "run")
 
+    model_is_open: ClassVar[bool] = False
+    """Whether the network was chosen by the name of the data alone, so that :meth:`fitted` may choose another."""
+
     def __init__(self, **given: Any) -> None:
         whole = {name for name, kind in OPTIONS.sections.items() if isinstance(given.get(name), kind)}
         lost = [name for name in OPTIONS.sections if whole and name in given and name not in whole]
@@ -478,7 +758,11 @@ class RunConfig:
             raise UserError(f"replace() would lose the other options of {lost[0]}: use config.changed({lost[0]}=…)")
         self._settle(OPTIONS.stated(given, "RunConfig"))
 
-    def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> None:
+    def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = (), recorded: bool = False) -> None:
+        open_model = not recorded and _model_is_open(stated)
+        object.__setattr__(self, "model_is_open", open_model)
+        if not recorded:
+            stated = {**_event_defaults(stated), **stated}
         if ("task",) not in stated:
             given = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
             stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
@@ -497,6 +781,7 @@ class RunConfig:
         self._check_inputs_recur()
         own = self.neuron
         LIFParameters(own.beta, own.threshold, own.reset, own.denominator, own.floor, own.margin)  # type: ignore[arg-type]
+        own.beta_start.maker(decay_starts)(own.beta, (0,))  # refuses what does not go together
         if self.method.warm_up == "gradient" and is_spiking(self.model.name):
             raise UserError(f"{self.model.name} has no gradient to warm up by, a spike's is 0: use --warm-up surrogate")
 
@@ -541,7 +826,22 @@ class RunConfig:
 
     def placed(self, values: Mapping[Place, Any]) -> RunConfig:
         """Copy it with other values at their places; an option of a plug-in may have the flat name of another."""
-        return _made(OPTIONS.over(OPTIONS.values(self), values))
+        made = _made(OPTIONS.over(OPTIONS.values(self), values))
+        object.__setattr__(made, "model_is_open", self.model_is_open and ("model",) not in values)
+        return made
+
+    def fitted(self, is_line: bool, sides: tuple[int, ...]) -> RunConfig:
+        """Copy it with the network for the sensor of its recordings, if none was chosen.
+
+        Args:
+            is_line: whether they come from a line of channels.
+            sides: pixels of the sides of a camera, as the network gets them.
+        """
+        if not self.model_is_open:
+            return self
+        own = {field.name for field in fields(ModelOptions)}
+        values = {path: value for path, value in OPTIONS.values(self).items() if path[0] != "model" or path[-1] in own}
+        return _made({**values, **event_model(is_line, sides)})
 
     def elsewhere(self, data_dir: str | None, cache_dir: str | None) -> RunConfig:
         """Copy it with other folders of data and of binned recordings."""
@@ -563,9 +863,12 @@ class RunConfig:
         credit = credit_of(self.flat)
         rewarded = credit is not None and credit not in OF_LOSS
         adaptive = Method.default_lr if rewarded else methods.methods.fact(method.name, "default_lr")
+        if not _descends(self.flat) and is_event_data(data.name):
+            adaptive = EVENT_LR
         by_method = DEFAULT_LR_SGD.get(training.optimizer.name) or adaptive
         by_data = None if model.weight_bits == FLOAT else 1 if data.encoding != "constant" else levels
-        by_outputs = "spike-sequence" if self.output_spikes else "softmax"
+        spikes = "count-softmax" if is_event_data(data.name) else "spike-sequence"
+        by_outputs = spikes if self.output_spikes else "softmax"
         by_task = by_outputs if self.is_classification else None
         by_name = None if is_event_data(data.name) else 25 if spiking else 1
         resolved = self.placed(
@@ -589,6 +892,12 @@ class RunConfig:
                 f"--warm-up-steps {self.method.warm_up_steps} leaves no update to --method {self.method.name}: this "
                 f"run has {updates} of them"
             )
+        chosen, epochs = self.training.choose_delays, self.training.epochs
+        if chosen and epochs and chosen > epochs:
+            raise UserError(
+                f"--choose-delays {chosen} would do nothing: this run has {epochs} epochs; choose fewer, so that the "
+                "delays that are kept train on"
+            )
         steps = self.data.steps
         if steps is None or is_event_data(self.data.name):
             return
@@ -601,9 +910,13 @@ class RunConfig:
 
     def spec(self, shape: tuple[int, ...], classes: int) -> ModelSpec:
         """Describe the network of this run for samples of ``shape`` and so many classes or other outputs."""
-        neuron = vars(self.neuron) if NEURONS.holds(self.flat) else {}
+        neuron = dict(vars(self.neuron)) if NEURONS.holds(self.flat) else {}
+        start: Choice | None = neuron.pop("beta_start", None)
+        phi, rho = neuron.pop("adapt", 0.0), neuron.pop("adapt_decay", None)
+        adapt = {"phi": phi, "rho": rho} if phi else {}
+        decays = {} if start is None else {"name": start.name, **start.arguments(decay_starts)}
         options = {**self.model.options, **({"output": self.output} if "output" in self.model.options else {})}
-        return ModelSpec(self.model.name, shape, classes, options, neuron)
+        return ModelSpec(self.model.name, shape, classes, options, neuron, decays, adapt)
 
     @property
     def is_classification(self) -> bool:
@@ -613,8 +926,7 @@ class RunConfig:
     @property
     def output(self) -> str | None:
         """Kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
-        integrators = not self.is_classification or methods.methods.fact(self.method.name, "by_integrators")
-        return self.model.options.get("output") or ("li" if integrators else None)
+        return _output(self.flat)
 
     @property
     def output_spikes(self) -> bool:
@@ -675,11 +987,17 @@ class RunConfig:
         if credit in OF_LOSS:
             return kind(**options)  # its loss is that of the task
         if "loss" in taken and "credit" not in taken:
-            loss = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
-            options["loss"] = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
+            loss: Any = own.loss.maker(methods.losses) if isinstance(task, Classification) else task.loss
+            loss = loss.func if isinstance(loss, functools.partial) and not loss.keywords else loss
+            smooths = own.label_smoothing and _smooths(methods.losses, own.loss.name)
+            options["loss"] = functools.partial(loss, label_smoothing=own.label_smoothing) if smooths else loss
+        if own.rate_target is not None and name in _with_rates():
+            options["rate"] = methods.RateTarget(own.rate_target, own.rate_weight, own.rate_of)
         if "reward" in taken:
             chosen = own.reward.name is not None
-            options["reward"] = own.reward.maker(rewards)() if chosen else task.reward(self.output_spikes)
+            smooth = {"label_smoothing": own.label_smoothing} if own.label_smoothing else {}
+            reward: Any = own.reward.maker(rewards)(**smooth) if chosen else task.reward(self.output_spikes)
+            options["reward"] = type(reward)(**smooth) if smooth and not chosen else reward
         if "rule" in taken and methods.methods.fact(name, "objective") == "reward":
             options["rule"] = rules.make_rule(
                 own.rule.name,
@@ -710,9 +1028,9 @@ OPTIONS = Schema(
 """All options of a run."""
 
 
-def _made(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> RunConfig:
+def _made(stated: Mapping[Place, Any], chosen: Collection[Place] = (), recorded: bool = False) -> RunConfig:
     config = object.__new__(RunConfig)
-    config._settle(stated, chosen)
+    config._settle(stated, chosen, recorded)
     return config
 
 
@@ -749,7 +1067,7 @@ def from_mapping(
     if recorded and ("neuron", "denominator") in before:
         before = {**_UNSTATED, **before}
     stated = OPTIONS.over(before, now)
-    return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen)
+    return _made(OPTIONS.without_unused(stated, chosen) if recorded else stated, chosen, recorded)
 
 
 def task_of(data: str, options: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from spikelfp.models import ModelSpec, build
 from spikelfp.nn import graph
 from spikelfp.terminal import first_line
 
-STATES = {"adam": 2, "sgd": 1, "momentum": 1}
+STATES = {"adam": 2, "adamw": 2, "sgd": 1, "momentum": 1}
 """Numbers that an optimiser keeps for each weight."""
 
 MOST_LAYERS = 1000

@@ -30,6 +30,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from spikelfp.errors import CheckpointError, UserError
+from spikelfp.nn.graph import decays
 from spikelfp.options import described, option
 from spikelfp.registry import Registry
 from spikelfp.tasks import Task
@@ -71,7 +72,12 @@ optimizers: Registry[Callable[..., Optimizer]] = Registry("optimizer", takes=("p
 """Functions ``(parameters, lr, *, options…)``, or classes."""
 
 Share = Annotated[float, option("α of momentum (v3 eq. 5) and of sgd", within="[0, 1)")]
-Decay = Annotated[float, option("λ of λw, taken from every update w", within="[0, ∞)")]
+Decay = Annotated[
+    float,
+    option(
+        "λ: λw is taken from the update of each weight w, by adamw ηλw from w itself; β is left alone", within="[0, ∞)"
+    ),
+]
 
 
 @optimizers.register("adam")
@@ -83,6 +89,17 @@ def adam(parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.
     """
     decay = _decay(weight_decay)
     return torch.optim.Adam(parameters, lr=_positive(lr), betas=(0.9, 0.99), weight_decay=decay, fused=True)
+
+
+@optimizers.register("adamw")
+def adamw(parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.01) -> Optimizer:
+    """Adam, whose weight decay is apart from its moments (Loshchilov & Hutter 2019): ``w ← (1 − η λ) w`` at every step.
+
+    Adam divides all that it is given by its second moment, so that its own ``λ w`` is the weaker the larger the updates
+    are. Here every weight shrinks by the same share. Otherwise it is :func:`adam`.
+    """
+    decay = _decay(weight_decay)
+    return torch.optim.AdamW(parameters, lr=_positive(lr), betas=(0.9, 0.99), weight_decay=decay, fused=True)
 
 
 @optimizers.register("sgd")
@@ -97,6 +114,10 @@ def momentum(
 ) -> Optimizer:
     """:class:`Momentum`, which averages updates (v3, eq. 5)."""
     return Momentum(parameters, lr, momentum, weight_decay)
+
+
+_OWN = (adam, adamw, sgd, momentum)
+"""Optimisers of this package, whose weight decay leaves decays of neurons alone."""
 
 
 def make_optimizer(chosen: Any, net: torch.nn.Module, lr: float | None) -> Optimizer:
@@ -126,7 +147,9 @@ def make_optimizer(chosen: Any, net: torch.nn.Module, lr: float | None) -> Optim
     rate = DEFAULT_LR if lr is None else lr
     try:
         if isinstance(chosen, str):
-            made = optimizers[chosen](parameters, rate)
+            made = _made(optimizers[chosen], net, rate)
+        elif getattr(chosen, "func", chosen) in _OWN:
+            made = _made(chosen, net, rate)
         elif isinstance(chosen, type) and issubclass(chosen, Optimizer):
             made = chosen(parameters, lr=_positive(rate))  # type: ignore[call-arg]
         elif not callable(chosen):
@@ -140,6 +163,22 @@ def make_optimizer(chosen: Any, net: torch.nn.Module, lr: float | None) -> Optim
     if not isinstance(made, Optimizer):
         raise UserError(f"the function for the optimiser returned {type(made).__name__}, not a torch.optim.Optimizer")
     return _own(made, net, None)
+
+
+def _made(make: MakeOptimizer, net: torch.nn.Module, lr: float) -> Optimizer:
+    """Make an optimiser of all parameters whose weight decay, if it has one, leaves decays β that learn alone.
+
+    They would shrink to 0 with the weights, and the neurons would lose their memory.
+    """
+    made = make(list(net.parameters()), lr)
+    apart = {id(p) for p in decays(net).values()}
+    if getattr(make, "func", make) not in _OWN or not apart or not made.defaults.get("weight_decay"):
+        return made
+    groups: list[Any] = [
+        {"params": [p for p in net.parameters() if id(p) not in apart]},
+        {"params": [p for p in net.parameters() if id(p) in apart], "weight_decay": 0.0},
+    ]
+    return make(groups, lr)
 
 
 def positional(function: Callable[..., Any]) -> int:

@@ -19,7 +19,7 @@ import torch
 from spikelfp import nn
 from spikelfp.data import Augmented, DataSplits, load_events
 from spikelfp.data import load as load_data
-from spikelfp.data.events import Binning, Pipeline, load_recordings
+from spikelfp.data.events import Binning, EventSplits, FileLayout, Pipeline, Sensor, Slicing, load_recordings, sliced
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import cache_folder, recorded_cache
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
@@ -83,7 +83,7 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
     Raises:
         UserError: for data that cannot be read or written (:func:`~spikelfp.data.load_events`).
     """
-    parts = load_recordings(config.data.name, config.run.data_dir, skip_bad=config.events.skip_bad)
+    parts = recordings_of(config)
     pipeline = pipeline_of(config, parts.pipeline)
     splits = load_events(
         parts,
@@ -94,7 +94,54 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
         cache_dir=config.events.cache_dir,
         progress=progress,
     )
-    return splits, with_pipeline(config, pipeline)
+    sensor = pipeline.sensor(parts.train.sensor)
+    sides = () if sensor.is_line else (sensor.width, sensor.height)
+    return splits, with_pipeline(config.fitted(sensor.is_line, sides), pipeline)
+
+
+def recordings_of(config: RunConfig) -> EventSplits:
+    """List the recordings of a configuration, or their slices.
+
+    Raises:
+        UserError: for both kinds of slices, and options that do not fit the data.
+        DataError: for recordings that are damaged or missing.
+    """
+    events = config.events
+    parts = load_recordings(
+        config.data.name,
+        config.run.data_dir,
+        skip_bad=events.skip_bad,
+        **stated(config),
+        label_table=events.label_table,
+        class_level=events.class_level,
+        split_by=events.split_by,
+    )
+    return sliced(parts, slicing_of(config), skip_bad=events.skip_bad)
+
+
+def stated(config: RunConfig) -> dict[str, Any]:
+    """Sensor and layout of files that do not state them: the options ``sensor`` and ``layout``."""
+    events = config.events
+    return {
+        "sensor": None if events.sensor is None else Sensor.from_text(events.sensor),
+        "layout": FileLayout.from_text(events.table, events.columns, events.first_pixel),
+    }
+
+
+def slicing_of(config: RunConfig) -> Slicing | None:
+    """The rule that cuts recordings into slices; ``None``: they stay whole.
+
+    Raises:
+        UserError: for slices of both a time and a number of events.
+    """
+    events = config.events
+    if events.slice is not None and events.slice_events is not None:
+        raise UserError("recordings are cut into slices of --slice ms or of --slice-events, not both")
+    if events.slice is not None:
+        return Slicing(window=round(events.slice * 1000), overlap=events.slice_overlap)
+    if events.slice_events is not None:
+        return Slicing(count=events.slice_events, overlap=events.slice_overlap)
+    return None
 
 
 def pipeline_of(config: RunConfig, own: Pipeline) -> Pipeline:
@@ -593,6 +640,8 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
     clock = _Clock()
     for reason in splits.skipped:
         echo(f"skipped: {reason}")
+    for note in splits.notes:
+        echo(note)
     complaints = nn.sign_complaints(trainer.net) if trainer.method.objective == "reward" else []
     complaints += learning_complaints(trainer.net, trainer.method, steps=config.data.steps, encode=trainer.encode)
     for complaint in complaints:
@@ -603,6 +652,9 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
         echo(run.planned)
 
     def after_epoch(row: dict[str, float]) -> None:
+        if row["epoch"] == config.training.choose_delays:
+            kept, taps = nn.choose_delays(trainer.net)
+            echo(f"every connection keeps one of its delays: {kept:,} of {taps:,} weights")
         watched = splits.validation or splits.test
         part, score = "validation" if splits.validation else "test", trainer.task.score
         seconds = clock.lap()
@@ -637,9 +689,40 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
         run.save()
         return None
     summary = summarise(trainer, splits, config)
+    best = best_epoch(run, summary["score"]["value"]) if splits.validation else {}
+    if best:
+        summary["best"] = best
     if leads:
         write_text(run.folder.summary, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def best_epoch(run: _Run, last: float) -> dict[str, float]:
+    """Say which epoch had the best validation score, with the test score of its weights, those of ``best.pt``.
+
+    Args:
+        run: a run that is done, with a validation part.
+        last: test score of the last weights.
+
+    Returns:
+        Epoch, validation score and test score; with several workers without the last. Empty where no score is a
+        number.
+    """
+    trainer, config, splits = run.trainer, run.config, run.splits
+    history, score = trainer.history, trainer.task.score
+    number = max((end for end in range(1, len(history) + 1) if is_best(history[:end], trainer.task)), default=0)
+    if not number:  # no score is a number
+        return {}
+    row = history[number - 1]
+    found = {"epoch": row["epoch"], f"validation_{score}": row[f"validation_{score}"]}
+    if number == len(history):
+        return found | {f"test_{score}": last}
+    if trainer.world.size > 1 or not run.folder.best.is_file():
+        return found
+    with own_random_numbers():
+        net = config.build(splits.shape, splits.outputs)
+        checkpoint.load_weights(run.folder.best, net)
+        return found | {f"test_{score}": make_evaluator(net, config).evaluate(splits.test).score}
 
 
 @contextmanager

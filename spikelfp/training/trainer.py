@@ -64,6 +64,7 @@ from spikelfp.training.optim import (
     check_patience,
     describe,
     group_options,
+    is_best,
     make_optimizer,
     options_of,
     plain_groups,
@@ -281,6 +282,7 @@ class Trainer:
         *,
         validation: Any = None,
         patience: int | None = None,
+        best: str | Path | None = None,
         after_epoch: Callable[[dict[str, float]], None] | None = None,
         after_step: Callable[[Position], None] = lambda position: None,
     ) -> list[dict[str, float]]:
@@ -300,7 +302,9 @@ class Trainer:
             validation: data whose score and loss are measured after each epoch, as ``validation_accuracy`` (or
                 ``validation_rmse``, …) and ``validation_loss``.
             patience: epochs without a better validation score after which training stops and sets
-                :attr:`stopped_early`; ``None`` for no end.
+                :attr:`stopped_early`; ``None`` for no end. The network then has the weights of the last epoch.
+            best: path of a checkpoint that is written after every epoch that is the best so far, by its validation
+                score or else that of training; ``load(best)`` goes back to it.
             after_epoch: function called with the row of each epoch, to which it may add (a ``validation_accuracy``,
                 say).
             after_step: function called after each step; it may :meth:`save`.
@@ -372,6 +376,8 @@ class Trainer:
             if after_epoch is not None:
                 after_epoch(row)
             self._at_rest = True
+            if best is not None and is_best(self.history, self.task):
+                self.save(best)
         return self.history
 
     def plan(self, train: Any, epochs: int) -> str:
@@ -707,8 +713,8 @@ class TemporalTrainer(Trainer):
             memory.
         chunk: steps that train and are evaluated at a time, each chunk from the state that the one before has left, in
             the memory of one chunk (:class:`~spikelfp.training.update.ChunkedNetwork`); ``None`` for whole sequences.
-            Credit stays within a chunk, and dropout and batch statistics are those of a chunk. Evaluation is that of
-            whole sequences.
+            Credit stays within a chunk, and batch statistics are those of a chunk; dropout keeps its mask for the whole
+            sequence. Evaluation is that of whole sequences.
         readout_steps: steps at the end of each sequence that are rewarded and read out; ``None`` for all.
         options: arguments of :class:`~spikelfp.training.Trainer`.
 
@@ -765,6 +771,11 @@ class TemporalTrainer(Trainer):
             raise UserError(
                 f"recompute={self.recompute} makes activations again for a backward pass through the whole network, "
                 f"and {type(self.method).__name__} has none: leave it out; chunk={self.recompute} needs less, too"
+            )
+        if self.recompute and any(getattr(own, "rate", None) is not None for own in self.method.parts()):
+            raise UserError(
+                f"recompute={self.recompute} does not keep the spikes of hidden layers, which a rate target looks at: "
+                f"leave one of them out; chunk={self.recompute} needs less memory, too"
             )
         if self.recompute:
             with lending(net, self.method.rule):

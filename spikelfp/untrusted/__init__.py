@@ -9,7 +9,7 @@ outside the file, runs code, or has two meanings (a name given twice). Every fau
 from spikelfp.untrusted.archives import check_zip, read_entry, unpack_stream
 from spikelfp.untrusted.arrays import array_header, array_in, load_arrays
 from spikelfp.untrusted.bounds import ALWAYS, RATIO, check_size, most, open_regular, read_regular
-from spikelfp.untrusted.hdf5 import check_attributes, check_dataset, check_datasets, member, open_hdf5
+from spikelfp.untrusted.hdf5 import check_attributes, check_dataset, check_datasets, check_lengths, member, open_hdf5
 from spikelfp.untrusted.tensors import load_tensors
 from spikelfp.untrusted.text import read_csv, read_json, read_yaml
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_attributes",
     "check_dataset",
     "check_datasets",
+    "check_lengths",
     "check_size",
     "check_zip",
     "load_arrays",

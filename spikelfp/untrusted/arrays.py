@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,9 @@ def array_header(content: bytes, where: str) -> ArrayHeader:
         DataError: for another format, a damaged header, pickled Python objects, and fewer bytes than it declares.
     """
     try:
-        header = _header(content)
+        with warnings.catch_warnings():  # of headers of Python 2, which are read all the same
+            warnings.simplefilter("ignore")
+            header = _header(content)
     except Exception as error:  # a literal of Python and names of types raise many kinds
         raise DataError(
             f"{where}: expected a NumPy array, found it mislabelled or damaged ({first_line(error)})"

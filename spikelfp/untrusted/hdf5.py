@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import os
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from spikelfp.errors import DataError, UserError
 from spikelfp.terminal import first_line
@@ -23,6 +25,9 @@ DEEPEST = 32
 
 MOST_OBJECTS = 50_000
 """Groups, data sets and attributes of a file that is read whole."""
+
+MOST_LINKS = 16
+"""Links within a file that are followed on the way to one object."""
 
 UNSTORED = 1 << 20
 """Bytes of a data set that need not be stored: HDF5 makes them up of a fill value."""
@@ -69,15 +74,27 @@ def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whol
 
 
 def member(group: Any, path: str, where: str) -> Any:
-    """Return the object of a group by its path, found without following a link; ``None`` where there is none.
+    """Return the object of a group by its path; ``None`` where there is none.
+
+    Links within the file are followed, at most :data:`MOST_LINKS` of them.
 
     Raises:
-        DataError: for a link, to another file or within this one, on the way.
+        DataError: for a link to another file on the way, or too many links.
     """
-    for part in filter(None, path.split("/")):
-        if not isinstance(group, h5py.Group) or not group.id.links.exists(part.encode()):
+    parts, links = [part.encode("utf-8", "surrogateescape") for part in path.split("/") if part], 0
+    while parts:
+        part = parts.pop(0)
+        if not isinstance(group, h5py.Group) or not group.id.links.exists(part):
             return None
-        _check_link(group, part.encode(), where)
+        if group.id.links.get_info(part).type == h5py.h5l.TYPE_SOFT:
+            links += 1
+            if links > MOST_LINKS:
+                raise DataError(f"{where}: {path[:60]!r} leads through more than {MOST_LINKS} links")
+            target = group.id.links.get_val(part)
+            group = group.file if target.startswith(b"/") else group
+            parts = [each for each in target.split(b"/") if each not in (b"", b".")] + parts
+            continue
+        _check_link(group, part, where)
         group = group[part]
     return group
 
@@ -122,7 +139,7 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False,
         where: name that the message begins with.
         plugins: whether the filters that the user has installed for HDF5 may unpack it.
         lengths: whether texts and lists of different lengths are measured, for which they are read once. Without it,
-            the caller reads few of them at a time: each is at most as large as the file.
+            the caller reads few of them at a time, each of which :func:`check_lengths` bounds.
 
     Returns:
         The bytes that it will take.
@@ -158,7 +175,7 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False,
     _check_filters(dataset, settings, size, name, plugins)
     if not kind.hasobject or not lengths:
         return declared
-    return declared + _variable_lengths(dataset, kind, elements, size, name)
+    return declared + _variable_lengths(dataset, kind, elements, size, where)
 
 
 def _check_heaps(source: str | Path | io.BytesIO, file: Any, where: str) -> None:
@@ -194,7 +211,7 @@ def check_attributes(node: Any, size: int, where: str) -> int:
     Raises:
         DataError: for those that refer to other objects, or would take more than :func:`~.bounds.most`.
     """
-    total = 0
+    total, texts = 0, False
     for name in node.attrs:
         attribute = node.attrs.get_id(name)
         elements = math.prod(attribute.shape or ())
@@ -204,6 +221,9 @@ def check_attributes(node: Any, size: int, where: str) -> int:
             raise DataError(f"{where}: the attribute {name[:60]!r} refers to other objects, which is not read")
         check_size(elements * longest, size, f"{where}: the attribute {name[:60]!r}")
         total += elements * attribute.get_type().get_size()
+        texts |= kind.hasobject
+    if texts:
+        _check_attribute_lengths(node, size, where)
     return total
 
 
@@ -249,14 +269,15 @@ def _check_deflate(dataset: Any, index: int, size: int, name: str) -> None:
             raise DataError(f"{name}: a chunk unpacks to more than its {size_of_chunk} bytes: made to fill the memory")
 
 
-def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: int, name: str) -> int:
+def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: int, where: str) -> int:
     """Return the bytes of texts and lists of different lengths, which may all be one and the same on the disk."""
+    name = f"{where}: {str(dataset.name)[:80]}"
     listed = h5py.check_vlen_dtype(kind)
     if h5py.check_string_dtype(kind) is None and (listed is None or np.dtype(listed).hasobject):
         raise DataError(f"{name} refers to other objects, or holds lists of lists, which are not read")
     if not elements:
         return 0
-    _check_lengths(dataset, elements, size, name)
+    check_lengths(dataset, size, where)
     if not dataset.shape:
         return _length(dataset[()])
     row = elements // dataset.shape[0]
@@ -268,20 +289,123 @@ def _variable_lengths(dataset: Any, kind: np.dtype[Any], elements: int, size: in
     return total
 
 
-def _check_lengths(dataset: Any, elements: int, size: int, name: str) -> None:
-    """Refuse texts and lists that are longer than the file: HDF5 allocates memory for each as it claims.
+def check_lengths(dataset: Any, size: int, where: str, rows: slice = slice(None)) -> None:
+    """Refuse texts and lists that claim to be longer than the file: HDF5 allocates memory for each as it claims.
 
-    Those in chunks are not checked: they would have to be unpacked.
+    A text or list is kept as 16 bytes: its length (32 bits), the address of the heap that holds it, its number there.
+
+    Args:
+        dataset: of texts or lists.
+        size: bytes of the file.
+        where: name that the message begins with.
+        rows: that are going to be read.
+
+    Raises:
+        DataError: for a claim of more bytes than the file has, and for content that cannot be checked.
     """
-    place = dataset.id.get_offset()
-    if place is None or not os.path.isfile(dataset.file.filename):
+    name = f"{where}: {str(dataset.name)[:80]}"
+    text = h5py.check_string_dtype(dataset.dtype) is not None
+    item = 1 if text else np.dtype(h5py.check_vlen_dtype(dataset.dtype)).itemsize
+    for raw in _raw_rows(dataset, *rows.indices(dataset.shape[0] if dataset.shape else 1)[:2], name):
+        claims = raw[: len(raw) // _PLACE * _PLACE].reshape(-1, _PLACE)[:, :4].copy().view("<u4")
+        longest = item * int(claims.max(initial=0))
+        if longest > size:
+            raise DataError(f"{name} claims {longest} bytes in one place, in a file of {size}: damaged")
+
+
+_PLACE = 16
+"""Bytes that stand for a text or list in a data set or attribute."""
+
+
+def _raw_rows(dataset: Any, first: int, last: int, name: str) -> Iterator[NDArray[np.uint8]]:
+    """The stored bytes of some rows, unpacked, piece by piece; perhaps of rows around them too."""
+    place, shape = dataset.id.get_offset(), dataset.shape or (1,)
+    row = _PLACE * math.prod(shape[1:])
+    if dataset.chunks is None:
+        if place is not None:
+            yield np.frombuffer(_bytes_at(dataset, place + first * row, (last - first) * row), np.uint8)
+        elif dataset.id.get_storage_size():
+            raise DataError(f"{name} is stored in a way that is not read: h5repack writes it in another")
         return
-    with open_regular(dataset.file.filename) as file:
-        file.seek(place)
-        claims = np.frombuffer(file.read(16 * elements)[: 16 * elements], np.uint8)
-    longest = claims[: len(claims) // 16 * 16].reshape(-1, 16)[:, :4].copy().view("<u4").max(initial=0)
-    if longest > size:
-        raise DataError(f"{name} claims {longest} bytes or entries in one place, in a file of {size}: damaged")
+    settings, most_bytes = dataset.id.get_create_plist(), _PLACE * math.prod(dataset.chunks)
+    codes = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+    found: list[Any] = []
+    if len(shape) == 1:  # those of the rows alone: there may be very many
+        step = dataset.chunks[0]
+        starts = range(first // step * step, last, step)
+        found = [
+            each.chunk_offset for each in map(dataset.id.get_chunk_info_by_coord, ((at,) for at in starts)) if each.size
+        ]
+    else:
+        dataset.id.chunk_iter(lambda chunk: found.append(chunk.chunk_offset))
+    for offset in found:
+        mask, raw = dataset.id.read_direct_chunk(offset)
+        yield _unfiltered(raw, codes, mask, most_bytes, name)
+
+
+def _unfiltered(raw: bytes, codes: list[int], mask: int, most_bytes: int, name: str) -> NDArray[np.uint8]:
+    """The content of a chunk of 16 bytes each, as it was before its filters."""
+    for index, code in reversed(list(enumerate(codes))):
+        if mask & (1 << index):
+            continue
+        if code == _CHECKSUM:
+            raw = raw[:-4]
+        elif code == _DEFLATE:
+            try:
+                raw = zlib.decompressobj().decompress(raw, most_bytes + 64)
+            except zlib.error as error:
+                raise DataError(f"{name} is damaged ({first_line(error)})") from None
+        elif code == _SHUFFLE:
+            whole = len(raw) // _PLACE
+            raw = np.frombuffer(raw, np.uint8)[: whole * _PLACE].reshape(_PLACE, whole).T.tobytes()
+        else:
+            raise DataError(f"{name}: texts or lists packed by the filter {code} are not read: h5repack -f GZIP=4")
+    return np.frombuffer(raw, np.uint8)
+
+
+def _bytes_at(node: Any, place: int, count: int) -> bytes:
+    if os.path.isfile(node.file.filename):
+        with open_regular(node.file.filename) as file:
+            file.seek(place)
+            return file.read(count)
+    return bytes(node.file.id.get_file_image()[place : place + count])
+
+
+_MOST_SEARCHED = 1 << 36
+"""Bytes that are searched for the places of texts of attributes, over all heaps."""
+
+
+def _check_attribute_lengths(node: Any, size: int, where: str) -> None:
+    """Refuse texts of attributes that claim to be longer than the file.
+
+    The places of attributes lie anywhere in the file, so that the whole of it is searched for the addresses of heaps.
+    """
+    path, base = node.file.filename, node.file.userblock_size
+    if not os.path.isfile(path):
+        _search_claims(node.file.id.get_file_image(), base, size, where)
+        return
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        _search_claims(content, base, size, where)
+
+
+def _search_claims(content: bytes | mmap.mmap, base: int, size: int, where: str) -> None:
+    """Look for places of texts in a file whose addresses count from ``base``."""
+    heaps, at = [], content.find(_HEAP, base)
+    while at >= 0:
+        heaps.append(at)
+        if len(heaps) * len(content) > _MOST_SEARCHED:
+            raise DataError(f"{where}: its attributes are texts, and {len(heaps)} heaps or more hold texts: not read")
+        at = content.find(_HEAP, at + 8)
+    for heap in heaps:
+        address = (heap - base).to_bytes(8, "little")
+        at = content.find(address, 4)
+        while at >= 0:
+            claim, index = (int.from_bytes(content[place : place + 4], "little") for place in (at - 4, at + 8))
+            if claim > size and 0 < index < 1 << 16:  # objects of a heap
+                raise DataError(
+                    f"{where}: an attribute claims {claim} bytes in one place, in a file of {size}: damaged"
+                )
+            at = content.find(address, at + 1)
 
 
 def _length(value: Any) -> int:

@@ -58,6 +58,45 @@ def test_show_draws_a_file(bars, tmp_path, spikelfp):
     assert "is one recording" in err
 
 
+def test_what_files_do_not_say_is_stated(tmp_path, spikelfp):
+    """Addresses of a DAVIS without its name, a table of two, columns in an order of one's own."""
+    rows = np.stack([np.arange(60) % 9, 10 * np.arange(60), np.arange(60) % 7, np.arange(60) % 2], axis=1)
+    for number, label in enumerate(("a", "a", "b", "b")):
+        path = tmp_path / "own" / label / f"{number}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, left=rows, right=rows[:20])
+        address = (179 - rows[:, 2]) << 22 | (239 - rows[:, 0]) << 12 | rows[:, 3] << 11
+        davis = tmp_path / "davis" / label / f"{number}.aedat"
+        davis.parent.mkdir(parents=True, exist_ok=True)
+        davis.write_bytes(b"#!AER-DAT2.0\r\n" + np.stack([address, rows[:, 1]], 1).astype(">u4").tobytes())
+    code, _, err = spikelfp("data", "info", tmp_path / "davis")
+    assert code == 2
+    assert "one of --sensor 240x180, --sensor 346x260, --sensor 640x480" in err
+    code, out, err = spikelfp("data", "info", tmp_path / "davis", "--sensor", "240x180")
+    assert (code, "240 x 180 pixels, 2 polarities" in out) == (0, True), err
+    assert spikelfp("data", "show", davis, "--sensor", "240x180", "--out", tmp_path / "a.png")[0] == 0
+    code, _, err = spikelfp("data", "info", tmp_path / "own")
+    assert (code, "choose one with --table" in err) == (2, True)
+    code, out, err = spikelfp(
+        "data", "info", tmp_path / "own", "--table", "right", "--columns", "x,t,y,p", "--sensor", "16x16"
+    )
+    assert (code, "16 x 16 pixels" in out) == (0, True), err
+    run = tmp_path / "run"
+    code, _, err = spikelfp(
+        "train", "--data", f"folder:{tmp_path / 'own'}", "--table", "right", "--columns", "x,t,y,p",
+        "--sensor", "16x16", "--model", "lif-mlp", "--hidden", "4", "--steps", "2", "--epochs", "1", "--out", run,
+    )  # fmt: skip
+    assert code == 0, err
+    assert yaml.safe_load((run / "config.yaml").read_text())["events"]["sensor"] == "16x16"
+    for arguments, text in (
+        (["data", "info", tmp_path / "own", "--sensor", "wide"], "a sensor is written as width x height"),
+        (["data", "info", tmp_path / "own", "--columns", "a,b"], "columns are t, x, y, p"),
+        (["train", "--data", "nmnist", "--sensor", "16x16"], "belongs to recordings of one's own"),
+    ):
+        code, _, err = spikelfp(*arguments)
+        assert (code, text in err) == (2, True), err
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -118,7 +157,7 @@ def test_a_run_learns_and_goes_out_again(run, tmp_path, spikelfp):
     config = yaml.safe_load((out / "config.yaml").read_text())
     events = config["events"]
     assert config["data"]["steps"] == 8
-    assert (events["window"], events["levels"], events["transforms"]) == (None, 1, "none")
+    assert (events["window"], events["levels"], events["transforms"]) == (None, 2, "none")
     code, printed, err = spikelfp("eval", out, "--early", "--json")
     assert code == 0, err
     found = json.loads(printed.splitlines()[-1])
@@ -128,7 +167,7 @@ def test_a_run_learns_and_goes_out_again(run, tmp_path, spikelfp):
     built = spikelfp("build", out, "--target", "nir", "--samples", "6", "--out", tmp_path / "e", program="hw-export")
     assert built[0] == 0, built[2]
     manifest = yaml.safe_load((tmp_path / "e" / "manifest.yaml").read_text())
-    assert (manifest["steps"], manifest["input_scale"], manifest["input_shape"]) == (8, 1, [2, 16, 16])
+    assert (manifest["steps"], manifest["input_scale"], manifest["input_shape"]) == (8, 2, [2, 16, 16])
     code, _, err = spikelfp("verify", tmp_path / "e", "--in", "snntorch", program="hw-export")
     assert code == 0, err
 

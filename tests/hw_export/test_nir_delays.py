@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from hw_export import from_nir, quantize, to_nir
-from hw_export.integer.network import IntegerNetwork
+from hw_export import from_nir, quantize, to_nir, verify
+from hw_export.integer.network import IntegerDelay, IntegerDense, IntegerLIF, IntegerNetwork, IntegerTaps
 from hw_export.model_file import load_network, save_network
-from hw_export.nir import DIALECTS
+from hw_export.nir import DIALECTS, read_chain
+from hw_export.simulators import SIMULATORS, UnsupportedError
+from hw_export.simulators.base import dense_layers
 from spikelfp import nn
 from spikelfp.errors import DataError, UserError
 
@@ -72,6 +74,9 @@ def test_a_network_with_delays_comes_back_spike_for_spike(tmp_path, dialect):
     assert torch.equal(back(x), net(x))
     assert [layer.delays for layer in back if isinstance(layer, nn.DelayLinear)] == [(0, 2, 5), (1, 3), (0, 2, 1)]
     assert back.notes == ()
+    before, after = ([layer.chosen for layer in each if isinstance(layer, nn.DelayLinear)] for each in (net, back))
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:] == [None, None]
     to_nir(back, tmp_path / "again.nir", dialect)
     assert (tmp_path / "again.nir").read_bytes() == (tmp_path / "net.nir").read_bytes()
 
@@ -163,7 +168,7 @@ def test_half_of_a_layer_is_refused():
             to_nir(net, None)
 
 
-def test_a_quantised_network_keeps_its_delays_and_chips_refuse_them_by_name(tmp_path):
+def test_a_quantised_network_keeps_its_delays(tmp_path):
     net = nn.Sequential(
         nn.DelayLinear(3, 6, (0, 2, 5)), nn.LIF(0.9, 0.3), nn.Delay(1), nn.Linear(6, 2), nn.LIF(0.9, 0.3)
     )
@@ -182,5 +187,61 @@ def test_a_quantised_network_keeps_its_delays_and_chips_refuse_them_by_name(tmp_
     again = load_network(tmp_path / "net.pt")
     assert torch.equal(again(x), chosen(x))
     assert (again[0][1].by_tap == 0).sum() >= 2 * 6 * 3
-    with pytest.raises(UserError, match=r"layer '0\.taps' is a Taps, and no chip here is programmed with delays"):
-        IntegerNetwork.of(quantized)
+    network = IntegerNetwork.of(quantized)
+    assert [type(layer) for layer in network.layers if not isinstance(layer, IntegerLIF)] == [
+        IntegerTaps, IntegerDense, IntegerDelay, IntegerDense
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["two taps", "none", "a weight beside it", "shape"])
+def test_chosen_delays_that_do_not_fit_their_weights_are_refused(damage):
+    net = nn.Sequential(nn.DelayLinear(3, 6, (0, 2)), nn.LIF(0.9, 0.3))
+    net[0].choose()
+    graph = to_nir(net, None)
+    first, second = (node for name, node in graph.nodes.items() if name.endswith("weights"))
+    if damage == "two taps":
+        first.metadata["chosen_delay"][...] = 1
+    elif damage == "none":
+        del second.metadata["chosen_delay"]
+    elif damage == "a weight beside it":
+        first.weight[first.metadata["chosen_delay"] == 0] = 1
+    else:
+        first.metadata["chosen_delay"] = first.metadata["chosen_delay"][:2]
+    with pytest.raises(DataError, match="chosen_delay in the metadata of"):
+        from_nir(graph)
+    net[0].dense.mask = None
+    again = to_nir(net, None)
+    assert not any("chosen_delay" in node.metadata for node in again.nodes.values())
+
+
+@pytest.mark.parametrize("name", ["brian2", "nest"])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_simulators_with_delays_give_our_spikes(tmp_path, name, reset):
+    if not SIMULATORS[name].available():
+        pytest.skip(f"{name} is not installed")
+    torch.manual_seed(4)
+    net = nn.Sequential(
+        nn.Delay(torch.tensor([0, 1, 3])), nn.DelayLinear(3, 6, (0, 2, 5)), nn.LIF(0.9, 0.3, reset), nn.Delay(1),
+        nn.DelayLinear(6, 5, (1, 3)), nn.LIF(0.8, 0.2, reset), nn.Linear(5, 2), nn.LIF(0.7, 0.1, reset),
+    )  # fmt: skip
+    to_nir(net, tmp_path / "net.nir")
+    (result,) = verify(net, tmp_path / "net.nir", spikes(12, 4, 3), [name])
+    assert result.status == "identical", result
+    assert all(0 < layer.spikes < layer.compared for layer in result.layers)
+
+
+@pytest.mark.parametrize("name", ["nengo", "norse", "snntorch", "sinabs", "rockpool", "spikingjelly"])
+def test_simulators_that_are_run_without_delays_refuse_them_by_name(tmp_path, name):
+    if not SIMULATORS[name].available():
+        pytest.skip(f"{name} is not installed")
+    net = nn.Sequential(nn.DelayLinear(3, 6, (0, 2)), nn.LIF(0.9, 0.3, "zero"))
+    to_nir(net, tmp_path / "net.nir")
+    (result,) = verify(net, tmp_path / "net.nir", spikes(5, 2, 3), [name])
+    assert result.status != "identical"
+    assert "is run without delays here, and 'layer_1_delaylinear_tap1_delay' is a Delay: verify in brian2, nest" in str(
+        result
+    )
+    delayed = nn.Sequential(nn.Linear(3, 6), nn.Delay(2), nn.LIF(0.9, 0.3, "zero"))
+    to_nir(delayed, tmp_path / "late.nir")
+    with pytest.raises(UnsupportedError, match="delays a bias"):
+        dense_layers(read_chain(tmp_path / "late.nir", delays=True))

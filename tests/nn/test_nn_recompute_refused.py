@@ -27,7 +27,6 @@ def normalised():
     ("make", "named"),
     [
         (batch_norm, r"layer 1 \(BatchNorm1d\) measures mean and variance over all steps"),
-        (lambda: nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.1), nn.LIF()), r"layer 1 \(Dropout\) silences the same"),
         (normalised, r"layer 0 \(Linear\) follows a rule that divides rewards"),
         (hooked, r"layer 0 \(Linear\) has forward hooks"),
         (lambda: nn.Sequential(nn.Noise(0.1), nn.Linear(6, 4), nn.LIF()), "Noise is the same at every step"),

@@ -160,7 +160,7 @@ def test_page_holds_everything(sensor: Sensor, tmp_path: Path) -> None:
     assert "://" not in source
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "a"}
     assert page.headings[0] == "Overview"
-    assert page.headings[-1] == "As a sequence"
+    assert page.headings[-1] == "As input of a network"
     assert "50events in 50 ms" in page.text
     assert "class clap" in page.text
     assert "0.bin" in page.text

@@ -66,11 +66,11 @@ def test_has_what_belongs_to_the_kind(page: Callable[[str], Page], kind: str) ->
     assert any(text.startswith("Loss over epochs") for text in texts) is not by_reward
     assert any(text.startswith("Spikes of each layer") for text in texts) is spiking
     assert any(text.startswith("True class") for text in texts) is not spiking
-    assert ("Spike rates" in shown.headings) is spiking
+    assert ("Spikes per neuron" in shown.headings) is spiking
     assert any(text.startswith("Confusion matrix of all") for text in texts)
     layers = 4 if "lenet" in kind else len(KINDS[kind]["hidden"]) + 1  # type: ignore[arg-type]
     assert sum(text.startswith("Histogram of the weights") for text in texts) == layers
-    assert sum(text.startswith("Spike rates") for text in texts) == (layers if spiking else 0)
+    assert sum(text.startswith("Spikes per neuron") for text in texts) == (layers if spiking else 0)
     assert "finished" in shown.text
     assert "stopped" not in shown.text
 

@@ -11,6 +11,7 @@ import io
 import lzma
 import os
 import pickle
+import re
 import resource
 import socket
 import struct
@@ -334,6 +335,52 @@ def _one_long_text(file: Any) -> None:
     made[:] = "x"
 
 
+def _text_that_claims(make: Callable[[h5py.File], Any]) -> Callable[[Path], Any]:
+    """A text or list of eleven letters or numbers that claims to be 4 GB long."""
+
+    def write(path: Path) -> None:
+        _hdf5_of(make)(path)
+        content = bytearray(path.read_bytes())
+        places = [
+            found.start() for found in re.finditer(rb"\x0b\0\0\0.{8}[\x01-\x20]\0\0\0", bytes(content), re.DOTALL)
+        ]
+        assert places
+        for place in places:
+            content[place : place + 4] = b"\xff\xff\xff\xff"
+        path.write_bytes(content)
+
+    return write
+
+
+def _claiming(name: str, make: Callable[[h5py.File], Any]) -> None:
+    """Read as a whole, and as an event file with its attributes."""
+
+    def whole(path: Path) -> None:
+        with open_hdf5(path):
+            pass
+
+    ATTACKS[f"hdf5 {name}"] = (_text_that_claims(make), whole)
+
+
+def _list_of_lists(file: Any) -> None:
+    made = file.create_dataset("t", (8,), h5py.vlen_dtype("f2"), chunks=(4,))
+    for number in range(8):
+        made[number] = np.ones(11, "f2")
+
+
+def _with_a_note(file: Any) -> None:
+    file["events/t"], file["events/x"] = np.arange(3), np.arange(3)
+    file["events"].attrs["note"] = "hello world"
+
+
+_ELEVEN = ["hello world"] * 8
+_claiming("text", lambda file: file.create_dataset("t", data=_ELEVEN))
+_claiming("text in chunks", lambda file: file.create_dataset("t", data=_ELEVEN, chunks=(4,)))
+_claiming("texts in a table", lambda file: file.create_dataset("t", data=[_ELEVEN] * 2, chunks=(1, 4)))
+_claiming("lists in chunks", _list_of_lists)
+_claiming("text of an attribute", lambda file: file.attrs.__setitem__("geometry", "hello world"))
+
+
 def _columns_of_nothing(file: Any) -> None:
     for name in "txyp":
         file.create_dataset(f"events/{name}", (10**11,), "i8", chunks=(10**6,), compression="gzip")
@@ -380,6 +427,7 @@ for _name, _suffix, _made in (
     ("fill value", ".mat", _hdf5_of(_columns_of_nothing)),
     ("fill value", ".h5", _hdf5_of(_columns_of_nothing)),
     ("one long text", ".h5", _hdf5_of(_one_long_text)),
+    ("text of an attribute", ".h5", _text_that_claims(_with_a_note)),
     ("link", ".h5", _hdf5_of(lambda file: file.__setitem__("events", h5py.ExternalLink("/etc/passwd", "/")))),
     ("table that claims", ".aedat4", _AEDAT4 + struct.pack("<I", (1 << 32) - 1) + bytes(64)),
     ("offsets that claim", ".aedat4", _AEDAT4 + struct.pack("<I", 64) + b"\xff" * 64),

@@ -7,8 +7,9 @@ kept sparse on disk (:mod:`~spikelfp.data.events.cache`), and a data set hands t
 """
 
 from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames, bin_events
-from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
+from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor, check_events
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
+from spikelfp.data.events.slicing import Slices, Slicing, sliced
 
 from spikelfp.data.events import sources  # isort: skip  (they register themselves)
 from spikelfp.data.events.sources import from_arrays  # isort: skip
@@ -19,15 +20,19 @@ __all__ = [
     "Binning",
     "EventSplits",
     "Events",
+    "FileLayout",
     "Pipeline",
     "Recordings",
     "Sensor",
+    "Slices",
+    "Slicing",
     "SparseFrames",
     "bin_events",
     "check_events",
     "from_arrays",
     "load_recordings",
     "recordings",
+    "sliced",
     "sources",
 ]
 

@@ -145,11 +145,13 @@ class SparseFrames(NamedTuple):
             (:attr:`~spikelfp.data.events.Sensor.shape`).
         counts: uint16 ``[M]``, events of that element in that step, at most the ``levels`` of the binning.
         steps: length of the sequence, at least 1.
+        late: events after the last step, which are left out: ``most`` of the binning is the largest number of steps.
     """
 
     places: NDArray[np.uint32]
     counts: NDArray[np.uint16]
     steps: int
+    late: int = 0
 
 
 def ones(length: int) -> NDArray[Any]:
@@ -202,6 +204,7 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
         raise DataError(f"events to bin: the first is of {int(events['t'][0])} µs, before the origin of {begin} µs")
     if max(int(events["t"][-1]) - begin, (length + 2) * (steps + parts + 2)) >= 2**63:
         raise DataError("events to bin: the time from the first to the last is too long to be told, check their times")
+    late = _late(events, binning, begin, steps)
     if size > _SMALL:  # not even one step is to be held
         check_events(events, sensor, "events to bin")
         order = np.arange(len(events)) if binning.count is not None else events["t"] - begin
@@ -210,7 +213,7 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
         all_places = step * size + (p * sensor.height + y) * sensor.width + x
         held_places, all_counts = np.unique(all_places[step < steps], return_counts=True)
         return SparseFrames(
-            held_places.astype(np.uint32), np.minimum(all_counts, binning.levels).astype(np.uint16), steps
+            held_places.astype(np.uint32), np.minimum(all_counts, binning.levels).astype(np.uint16), steps, late
         )
     places, counts = np.empty(len(events), np.uint32), np.empty(len(events), np.uint16)
     found = bin_sorted(
@@ -220,7 +223,17 @@ def bin_events(events: Events, sensor: Sensor, binning: Binning) -> SparseFrames
     if found < 0:
         check_events(events, sensor, "events to bin")
         raise DataError("events to bin: changed while they were read")
-    return SparseFrames(places[:found].copy(), counts[:found].copy(), steps)
+    return SparseFrames(places[:found].copy(), counts[:found].copy(), steps, late)
+
+
+def _late(events: Events, binning: Binning, begin: int, steps: int) -> int:
+    """Count the events after the last of so many steps."""
+    if binning.most is None:
+        return 0
+    if binning.count is not None:
+        return max(0, len(events) - steps * binning.count)
+    end = begin + steps * (binning.window or 1)
+    return len(events) - int(np.searchsorted(events["t"], end))
 
 
 def _division(events: Events, binning: Binning, begin: int) -> tuple[int, int, int]:

@@ -20,7 +20,9 @@ from spikelfp.data.events.batching import BatchForm, PackedFrames, WorkerBatch, 
 from spikelfp.data.events.binning import Pipeline
 from spikelfp.data.events.cache import Store, binned
 from spikelfp.data.events.cache.store import checksum
+from spikelfp.data.events.event import FileLayout, Sensor
 from spikelfp.data.events.recordings import EventSplits, Recordings, load_recordings, recordings
+from spikelfp.data.events.slicing import Slicing, sliced
 from spikelfp.data.loader import Frames, Sequences, fetched
 from spikelfp.data.samples import Samples, hash_tensors
 
@@ -40,7 +42,10 @@ class EventDataset(Samples):
             depend on ``(seed, epoch)`` and the number of the recording alone.
         epoch: seed and epoch of the augmentations, which :func:`spikelfp.data.batches` sets by :meth:`at_epoch`;
             ``None``: samples are as they were recorded.
+        recording_groups: int64, the group of each recording of the source, slices of one recording for example;
+            ``None``: each stands for itself.
         labels: int64 ``[N]``, the class of each sample.
+        groups: int64 ``[N]``, the group of each sample, or ``None``.
 
     Raises:
         DataError: for a label outside the classes.
@@ -53,12 +58,16 @@ class EventDataset(Samples):
     sparse: bool = False
     augmentations: tuple[Augmentation, ...] = ()
     epoch: tuple[int, int] | None = None
+    recording_groups: NDArray[np.int64] | None = field(default=None, repr=False)
     labels: Tensor = field(init=False, repr=False)
+    groups: Tensor | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         rows = self._rows()
         object.__setattr__(self, "labels", torch.from_numpy(self.store.labels[rows]))
         check_labels(self.labels, self.classes)
+        own = self.recording_groups
+        object.__setattr__(self, "groups", None if own is None else torch.from_numpy(own[self.store.kept[rows]]))
         if self.augmentations:
             object.__setattr__(self, "augmentations", check_augmentations(self.augmentations, self.store.sensor))
 
@@ -164,6 +173,8 @@ def load_events(
     *,
     pipeline: Pipeline | Callable[[Pipeline], Pipeline] | None = None,
     skip_bad: bool = False,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
     sparse: bool = False,
     augmentations: Sequence[Augmentation] = (),
     cache_dir: str | Path | None = None,
@@ -171,6 +182,8 @@ def load_events(
     progress: bool = False,
     limit: int | str | None = None,
     in_memory: bool = False,
+    slicing: Slicing | None = None,
+    **options: Any,
 ) -> DataSplits:
     """Load event data as sequences, from the cache if they have been binned before.
 
@@ -179,8 +192,11 @@ def load_events(
         data_dir: folder of the data sets, of a name.
         pipeline: from events to sequences; a function changes the pipeline of the data set; ``None`` takes that.
         skip_bad: leave out files and recordings that cannot be read, and list them in :attr:`DataSplits.skipped`.
+        sensor, layout: of files of one's own that do not state theirs, of a name.
         sparse: hand out batches as sparse COO tensors.
         augmentations: of the training part, new in each epoch.
+        slicing: cuts long recordings into slices, each of which is a sample.
+        **options: of the data set, as :func:`~spikelfp.data.events.load_recordings` takes them.
         cache_dir, workers, progress, limit, in_memory: as :func:`~spikelfp.data.events.cache.binned` takes them.
 
     Returns:
@@ -193,14 +209,19 @@ def load_events(
         SaveError: when the cache folder cannot be written.
         UserError: for options that do not fit each other or the sensor.
     """
-    splits = name if isinstance(name, EventSplits) else load_recordings(name, data_dir, skip_bad=skip_bad)
+    splits = (
+        name
+        if isinstance(name, EventSplits)
+        else load_recordings(name, data_dir, skip_bad=skip_bad, sensor=sensor, layout=layout, **options)
+    )
+    splits = sliced(splits, slicing, skip_bad=skip_bad)
     chosen = splits.pipeline if pipeline is None else pipeline
     chosen = chosen if isinstance(chosen, Pipeline) else chosen(splits.pipeline)
     if augmentations:
         check_augmentations(augmentations, chosen.sensor(splits.train.sensor))  # before hours of binning
-    skipped, classes = list(splits.skipped), len(splits.train.class_names)
+    skipped, notes, classes = list(splits.skipped), list(splits.notes), len(splits.train.class_names)
 
-    def part(source: Recordings, changed_by: Sequence[Augmentation]) -> EventDataset:
+    def part(name: str, source: Recordings, changed_by: Sequence[Augmentation]) -> EventDataset:
         store = binned(
             source,
             chosen,
@@ -212,9 +233,11 @@ def load_events(
             in_memory=in_memory,
         )
         skipped.extend(reason for _, reason in store.skipped)
-        return EventDataset(store, classes, sparse=sparse, augmentations=tuple(changed_by))
+        notes.extend(f"{name}: {line}" for line in store.told)
+        groups = source.groups
+        return EventDataset(store, classes, sparse=sparse, augmentations=tuple(changed_by), recording_groups=groups)
 
-    train, test = part(splits.train, augmentations), part(splits.test, ())
+    train, test = part("train", splits.train, augmentations), part("test", splits.test, ())
     return DataSplits(
         name=splits.name,
         train=train,
@@ -223,6 +246,7 @@ def load_events(
         shape=train.shape,
         names=splits.train.class_names,
         skipped=tuple(skipped),
+        notes=tuple(notes),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,23 @@ class Sensor:
         if self.polarities not in (1, 2):
             raise UserError(f"a sensor tells 1 or 2 polarities apart, got {self.polarities}")
 
+    @classmethod
+    def from_text(cls, text: str) -> Sensor:
+        """Read a size as users write it.
+
+        Args:
+            text: ``346x260`` of a camera with ON and OFF, ``346x260x1`` with one polarity; ``700`` of a line of
+                channels.
+
+        Raises:
+            UserError: for another text, or a size that no sensor has.
+        """
+        sizes = re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6})(?:[x×]([12]))?)?", text.strip().lower())
+        if sizes is None:
+            raise UserError(f"a sensor is written as width x height, such as 346x260, or 700 channels, got {text!r}")
+        width, height, polarities = sizes.groups()
+        return cls(int(width)) if height is None else cls(int(width), int(height), int(polarities or 2))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one step of a sequence: ``(polarities, height, width)``, or ``(width,)`` for a line of channels."""
@@ -61,6 +79,51 @@ class Sensor:
         if self.is_line:
             return f"{self.width} channels"
         return f"{self.width} x {self.height} pixels, {self.polarities} polarit{'y' if self.polarities == 1 else 'ies'}"
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """Layout of files of columns, as far as a user states it; what is left out is found out by the content.
+
+    Attributes:
+        table: name of the group, struct, array or stream that holds the events, such as ``"davis/right/events"``;
+            ``"events[3]"`` is the fourth recording of an archive that holds several.
+        columns: names of columns that have none in the file, in their order, such as ``("x", "y", "t", "p")``.
+        first_pixel: number of the first column and row, 0 or 1, in files of MATLAB.
+
+    Raises:
+        UserError: for columns without t and x, other ones than t, x, y, p or one given twice; for another first pixel.
+    """
+
+    table: str | None = None
+    columns: tuple[str, ...] | None = None
+    first_pixel: int | None = None
+
+    def __post_init__(self) -> None:
+        names = self.columns
+        if names is not None and not ({"t", "x"} <= set(names) <= set("txyp-") and _once(names)):
+            raise UserError(
+                f"columns are t, x, y, p, each once, with t and x, and - for one to leave out, got {','.join(names)}"
+            )
+        if self.first_pixel not in (None, 0, 1):
+            raise UserError(f"the first pixel has the number 0 or 1, got {self.first_pixel}")
+
+    @classmethod
+    def from_text(
+        cls, table: str | None = None, columns: str | None = None, first_pixel: int | None = None
+    ) -> FileLayout:
+        """Read a layout as users write it, the columns as ``x,y,t,p``.
+
+        Raises:
+            UserError: as for the attributes.
+        """
+        names = None if columns is None else tuple(each.strip().lower() for each in columns.split(","))
+        return cls(table, names, first_pixel)
+
+
+def _once(names: tuple[str, ...]) -> bool:
+    known = [name for name in names if name != "-"]
+    return len(set(known)) == len(known)
 
 
 def check_events(events: Events, sensor: Sensor, where: str) -> Events:

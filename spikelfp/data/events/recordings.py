@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.binning import Pipeline
-from spikelfp.data.events.event import Events, Sensor
-from spikelfp.errors import DataError
+from spikelfp.data.events.event import Events, FileLayout, Sensor
+from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
 
 
@@ -24,8 +26,11 @@ class Recordings(ABC):
         sensor: of all recordings.
         labels: int64 ``[N]``, known without reading any recording.
         class_names: one name for each label.
+        groups: int64 ``[N]``, what must stay together when a part is held out, such as slices of one recording or
+            recordings of one session; ``None``: each recording stands for itself.
     """
 
+    groups: NDArray[np.int64] | None = None
     name: str
     sensor: Sensor
     labels: NDArray[np.int64]
@@ -64,6 +69,7 @@ class EventSplits:
         test: recordings to test with, of the same sensor and classes.
         pipeline: from events to sequences, unless the user chooses another.
         skipped: files that could not be read and were left out, each with the reason.
+        notes: lines about what was divided, moved or left out otherwise.
 
     Raises:
         DataError: for parts of different sensors or classes.
@@ -74,6 +80,7 @@ class EventSplits:
     test: Recordings
     pipeline: Pipeline
     skipped: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.train.sensor != self.test.sensor:
@@ -83,6 +90,35 @@ class EventSplits:
         if self.train.class_names != self.test.class_names:
             raise DataError(f"{self.name}: train and test have different classes")
 
+    @property
+    def parts(self) -> dict[str, Recordings]:
+        """Recordings of each part, by its name."""
+        return {"train": self.train, "test": self.test}
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Recordings without classes, to be looked at.
+
+    Attributes:
+        name: of the file or folder.
+        recordings: of one sensor; their labels are all 0, and there are no names of classes.
+        pipeline: from events to sequences, unless the user chooses another.
+        skipped: files that could not be read and were left out, each with the reason.
+        notes: lines about what was divided, moved or left out otherwise.
+    """
+
+    name: str
+    recordings: Recordings
+    pipeline: Pipeline
+    skipped: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def parts(self) -> dict[str, Recordings]:
+        """The only part."""
+        return {"all": self.recordings}
+
 
 EventLoader = Callable[..., EventSplits]
 
@@ -90,10 +126,20 @@ recordings: Registry[EventLoader] = Registry("event data set")
 """Loader functions ``load(data_dir: Path | None, *, skip_bad: bool = False) -> EventSplits``, by name."""
 
 prefixes: Registry[EventLoader] = Registry("kind of event data")
-"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``."""
+"""Loader functions ``load(rest, data_dir, *, skip_bad=False) -> EventSplits`` of names ``prefix:rest``. Those that are
+registered with ``own_files=True`` also take ``sensor`` and ``layout``, which say what the files of a user do not, and
+those with ``own_sensor=True`` take ``sensor`` alone."""
 
 
-def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: bool = False) -> EventSplits:
+def load_recordings(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    skip_bad: bool = False,
+    sensor: Sensor | None = None,
+    layout: FileLayout | None = None,
+    **options: Any,
+) -> EventSplits:
     """List the recordings of a data set; each is read when it is asked for.
 
     Args:
@@ -101,6 +147,11 @@ def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: 
             a folder of recordings for each class; ``hdf5:PATH`` for a file like those of the Heidelberg digits.
         data_dir: folder of the data sets; ``None`` for the one of :func:`spikelfp.data.data_dir`.
         skip_bad: leave out files that cannot be read and list them in :attr:`EventSplits.skipped`.
+        sensor: of the files in a folder of one's own that do not state theirs; a data set of its own sensor takes no
+            other.
+        layout: of the files in a folder of one's own, where their content does not say it.
+        **options: of the loader, such as ``class_level``, ``split_by`` and ``label_table`` of ``folder:PATH``
+            (:mod:`~spikelfp.data.events.sources.folder`); ``None`` stands for its default.
 
     Returns:
         The training and test parts.
@@ -108,9 +159,24 @@ def load_recordings(name: str, data_dir: str | Path | None = None, *, skip_bad: 
     Raises:
         UnknownNameError: for a name that is not registered.
         DataError: for files that are damaged or missing.
+        UserError: for an option that the data set does not take, and for a sensor or a layout of a data set whose files
+            have their own.
     """
     folder = None if data_dir is None else Path(data_dir)
     kind, colon, rest = name.partition(":")
-    if colon:
-        return prefixes[kind](rest, folder, skip_bad=skip_bad)
-    return recordings[name](folder, skip_bad=skip_bad)
+    loader = prefixes[kind] if colon else recordings[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    taken = inspect.signature(loader).parameters
+    for option in given:
+        if option not in taken:
+            raise UserError(f"{name} takes no {option}: it belongs to recordings in a folder (folder:PATH)")
+    if colon and prefixes.fact(kind, "own_files"):
+        return loader(rest, folder, skip_bad=skip_bad, sensor=sensor, layout=layout, **given)
+    if layout not in (None, FileLayout()):
+        raise UserError(f"{name} has a layout of its own: tables, columns and first pixels are stated for folder:PATH")
+    if colon and prefixes.fact(kind, "own_sensor"):
+        given["sensor"] = sensor
+    found = loader(*((rest,) if colon else ()), folder, skip_bad=skip_bad, **given)
+    if sensor not in (None, found.train.sensor):
+        raise UserError(f"{name} has a sensor of {found.train.sensor}, not of {sensor}: leave it out")
+    return found

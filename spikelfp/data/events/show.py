@@ -16,7 +16,8 @@ from rich.cells import cell_len
 
 from spikelfp.data.events.binning import Binning, SparseFrames
 from spikelfp.data.events.event import Events, Sensor
-from spikelfp.data.events.recordings import EventSplits, Recordings
+from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled
+from spikelfp.data.events.tally import Tally, tallied, told
 from spikelfp.errors import DataError, UserError
 from spikelfp.terminal import plain
 
@@ -239,6 +240,7 @@ class Overview:
         class_names: by label.
         parts: train and test.
         skipped: recordings that were left out, with the reason.
+        notes: lines about what was divided, moved or left out otherwise.
     """
 
     name: str
@@ -247,9 +249,10 @@ class Overview:
     class_names: tuple[str, ...]
     parts: tuple[PartOverview, ...]
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def overview(splits: EventSplits, most: int = 200, skip_bad: bool = False) -> Overview:
+def overview(splits: EventSplits | Unlabelled, most: int = 200, skip_bad: bool = False) -> Overview:
     """Read some recordings of a data set, evenly chosen, and summarise them.
 
     Args:
@@ -262,34 +265,46 @@ def overview(splits: EventSplits, most: int = 200, skip_bad: bool = False) -> Ov
         DataError: for a part without a readable recording, and, unless ``skip_bad``, for the first recording that
             cannot be read.
     """
-    parts = {"train": splits.train, "test": splits.test}
+    parts = splits.parts
+    first = next(iter(parts.values()))
     if most < len(parts):
         raise UserError(f"an overview reads a recording of each of the {len(parts)} parts or more, got {most}")
-    skipped = list(splits.skipped)
+    skipped, notes = list(splits.skipped), list(splits.notes)
     found = tuple(
-        _part(name, part, splits, most // len(parts), skipped if skip_bad else None) for name, part in parts.items()
+        _part(name, part, splits, most // len(parts), skipped if skip_bad else None, notes)
+        for name, part in parts.items()
     )
     return Overview(
         name=splits.name,
-        sensor=str(splits.train.sensor),
-        shape=splits.pipeline.sensor(splits.train.sensor).shape,
-        class_names=splits.train.class_names,
+        sensor=str(first.sensor),
+        shape=splits.pipeline.sensor(first.sensor).shape,
+        class_names=first.class_names,
         parts=found,
         skipped=tuple(skipped),
+        notes=tuple(notes),
     )
 
 
-def _part(name: str, recordings: Recordings, splits: EventSplits, most: int, skipped: list[str] | None) -> PartOverview:
-    """skipped: list for the errors of recordings; ``None``: they are raised."""
+def _part(
+    name: str,
+    recordings: Recordings,
+    splits: EventSplits | Unlabelled,
+    most: int,
+    skipped: list[str] | None,
+    notes: list[str],
+) -> PartOverview:
+    """skipped: list for the errors of recordings; ``None``: they are raised. notes: to which lines are added."""
     if len(recordings) == 0:
         raise DataError(f"{recordings.name}: holds no recordings")
     chosen = np.unique(np.linspace(0, len(recordings) - 1, min(most, len(recordings))).round().astype(int))
     events, milliseconds, steps = [], [], []
+    tally: Tally = {}
     for index in chosen.tolist():
         try:
-            recording = recordings.read(index)
+            with tallied() as own:
+                recording = recordings.read(index)
             try:
-                length = splits.pipeline(recording, recordings.sensor).steps
+                frames = splits.pipeline(recording, recordings.sensor)
             except UserError as error:
                 raise type(error)(f"{recordings.where(index)}: {error}") from error
         except DataError as error:
@@ -299,9 +314,14 @@ def _part(name: str, recordings: Recordings, splits: EventSplits, most: int, ski
             continue
         events.append(len(recording))
         milliseconds.append((int(recording["t"][-1]) - int(recording["t"][0])) / 1000)
-        steps.append(length)
+        steps.append(frames.steps)
+        if frames.late:
+            own.setdefault(recordings.where(index), {})["late"] = frames.late
+        for where, counts in own.items():
+            tally.setdefault(where, {}).update(counts)
     if not events:
         raise DataError(f"{recordings.name}: none of {len(chosen)} recordings can be read: {(skipped or [''])[-1]}")
+    notes += [f"{name}, {len(events):,} read: {line}" for line in told(tally)]
     classes = np.bincount(recordings.labels, minlength=len(recordings.class_names))
     return PartOverview(
         name=name,
@@ -322,23 +342,25 @@ def overview_text(found: Overview) -> str:
     """Write an overview as lines of text, in columns."""
     classes = len(found.class_names)
     shape = " × ".join(map(str, found.shape))
-    lines = [f"{plain(found.name)}: {found.sensor}; a step is {shape}; {classes} classes", ""]
+    of_classes = f"{classes} classes" if classes else "no classes"
+    lines = [f"{plain(found.name)}: {found.sensor}; a step is {shape}; {of_classes}", ""]
     rows = [["part", "recordings", "events", "milliseconds", "steps"]]
     for part in found.parts:
         spreads = [_spread_text(part.events), _spread_text(part.milliseconds), _spread_text(part.steps)]
         rows.append([part.name, f"{part.recordings:,}", *spreads])
     lines += [*_columns(rows), ""]
-    if classes <= NAMED_CLASSES:
+    if 0 < classes <= NAMED_CLASSES:
         rows = [["class", *(part.name for part in found.parts)]]
         for label, name in enumerate(found.class_names):
             rows.append([name, *(f"{part.per_class[label]:,}" for part in found.parts)])
         lines += [*_columns(rows), ""]
-    else:
+    elif classes:
         each = (f"{min(part.per_class):,} to {max(part.per_class):,} in {part.name}" for part in found.parts)
         lines += [f"recordings of a class: {', '.join(each)}", ""]
     read, total = sum(part.read for part in found.parts), sum(part.recordings for part in found.parts)
     which = f"all {total:,} recordings" if read == total else f"{read:,} of {total:,} recordings, evenly chosen"
     lines.append(f"events, milliseconds and steps: least / median / most of {which}")
+    lines += [plain(note) for note in found.notes]
     if found.skipped:
         lines += [f"left out, cannot be read ({len(found.skipped)}):", *(f"  {plain(text)}" for text in found.skipped)]
     return "\n".join(lines)

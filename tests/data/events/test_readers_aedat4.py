@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from source_files import shared_data
 
-from spikelfp.data.events import Sensor
+from spikelfp.data.events import FileLayout, Sensor
 from spikelfp.data.events.readers import aedat4, read, read_bytes
 from spikelfp.errors import DataError
 from spikelfp.untrusted import ALWAYS
@@ -182,3 +182,10 @@ def test_the_stream_that_is_read():
     assert tuples(found) == EVENTS
     assert found.facts["streams"] == {0: "EVTS", 7: "FRME"}
     assert aedat4.read_header(content, "here").compression == "none"
+    other = content.replace(b"FRME", b"EVTS").replace(
+        frames, struct.pack("<II", 7, len(packet(EVENTS[:2]))) + packet(EVENTS[:2])
+    )
+    assert tuples(read_bytes(other, ".aedat4", "here")) == EVENTS
+    assert tuples(read_bytes(other, ".aedat4", "here", layout=FileLayout(table="7"))) == EVENTS[:2]
+    with pytest.raises(DataError, match=r"has no stream '7' of events; its streams of events: \[0\]"):
+        read_bytes(content, ".aedat4", "here", layout=FileLayout(table="7"))

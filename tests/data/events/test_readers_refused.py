@@ -197,7 +197,9 @@ def test_headers():
     assert read_bytes(davis, ".aedat", "here", sensor=Sensor(240, 180, 2)).events["x"].tolist() == [3, 0, 3]
     refused(write.aedat3([], "3.1").replace(b"#!END-HEADER\r\n", b""), ".aedat", "has no line '#!END-HEADER'")
     refused(
-        write.aedat3([write.aedat3_packet(EVENTS)], "3.0", "Other"), ".aedat", "counts rows from below; hand in its sen"
+        write.aedat3([write.aedat3_packet(EVENTS)], "3.0", "Other"),
+        ".aedat",
+        "counts rows from below, and its source is not known: state",
     )
     for change, text in (
         (

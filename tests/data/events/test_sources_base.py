@@ -9,7 +9,7 @@ from source_files import random_events
 from spikelfp.data.events.event import EVENT, Sensor
 from spikelfp.data.events.sources import Joined, Subset, from_arrays
 from spikelfp.data.events.sources.base import by_time, spike_events, stratified, to_events
-from spikelfp.data.events.sources.folder import by_name
+from spikelfp.data.events.sources.tree import by_name
 from spikelfp.errors import DataError, UserError
 
 CLASSES = ("a", "b", "c")

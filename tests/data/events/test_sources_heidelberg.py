@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from source_files import shared_data, write_spike_lists
 
-from spikelfp.data.events import sources  # noqa: F401
+from spikelfp.data.events import FileLayout, Sensor, sources  # noqa: F401
 from spikelfp.data.events.recordings import load_recordings
 from spikelfp.data.events.sources import SpikeLists, heidelberg
 from spikelfp.data.events.sources import heidelberg as spike_lists
-from spikelfp.errors import DataError
+from spikelfp.errors import DataError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +194,22 @@ def test_files_that_are_no_spike_lists(tmp_path):
     for name in ("", "nothing.h5"):
         with pytest.raises(DataError, match=r"there is no .*nothing\.h5 and no|missing after the colon"):
             load_recordings(f"hdf5:{name}", tmp_path)
+
+
+def test_the_number_of_channels_can_be_stated(tmp_path):
+    path = write(tmp_path / "a.h5", lists(0, 12))
+    assert load_recordings(f"hdf5:{path}", sensor=Sensor(700)).train.sensor == Sensor(700)
+    splits = load_recordings(f"hdf5:{path}", sensor=Sensor(3))
+    with pytest.raises(DataError, match="outside the sensor of 3 channels"):
+        [splits.train.read(index) for index in range(len(splits.train))]
+    with pytest.raises(
+        UserError, match=r"a line of channels, and not of 34 x 34 pixels, 2 polarities: --sensor CHANNELS"
+    ):
+        load_recordings(f"hdf5:{path}", sensor=Sensor(34, 34, 2))
+    with pytest.raises(
+        UserError, match="has a layout of its own: tables, columns and first pixels are stated for folder"
+    ):
+        load_recordings(f"hdf5:{path}", layout=FileLayout(table="spikes"))
 
 
 @pytest.mark.parametrize("recording", [([0.1, np.nan], [1, 2]), ([0.1], [1, 2]), ([], [])])

@@ -28,6 +28,7 @@ from spikelfp.data.events.binning import Binning, Pipeline, SparseFrames, ones
 from spikelfp.data.events.cache import store as files
 from spikelfp.data.events.cache.store import FILLING, PART, USED, Array, Lock, Store, save_errors
 from spikelfp.data.events.recordings import Recordings
+from spikelfp.data.events.tally import Tally, tallied, told
 from spikelfp.errors import DataError, UserError
 
 _TASK_SECONDS = 0.01  # of a task of a thread: short enough to hold little, long enough for its overhead not to count
@@ -202,6 +203,7 @@ class Builder:
         # counts go up to the levels; with one level all are 1, and are not kept
         self.counts = None if self.levels == 1 else np.dtype("u1" if self.levels < 2**8 else "<u2")
         self.skipped: list[tuple[int, str]] = []
+        self.tally: Tally = {}
 
     def in_memory(self, advance: Advance) -> Store:
         """Make the arrays in memory."""
@@ -213,7 +215,10 @@ class Builder:
         for array in (all_places, all_counts, offsets, steps, labels, kept):
             array.flags.writeable = False  # as those of files are
         skipped = tuple(self.skipped)
-        return Store(self.sensor, self.levels, all_places, all_counts, offsets, steps, labels, kept, skipped)
+        return Store(
+            self.sensor, self.levels, all_places, all_counts, offsets, steps, labels, kept, skipped,
+            told=tuple(told(self.tally)),
+        )  # fmt: skip
 
     def in_folder(self, folder: Path, content: str, advance: Advance) -> None:
         """Write the files of an entry, its ``meta.json`` last.
@@ -242,6 +247,7 @@ class Builder:
                 "recordings": len(index["steps"]),
                 "steps": [int(index["steps"].min()), int(index["steps"].max())],
                 "skipped": self.skipped,
+                "told": told(self.tally),
                 "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "version": version("spikelfp"),
             }
@@ -250,8 +256,10 @@ class Builder:
     def _gather(self, advance: Advance, places: Append, counts: Append | None) -> dict[str, Array]:
         """Hand the places and counts of every recording on; return the arrays that separate the sequences."""
         lengths, steps, kept = [0], list[int](), list[int]()
-        for number, frames, error in read_all(self.recordings, self.pipeline, self.workers):
+        for number, frames, error, tally in read_all(self.recordings, self.pipeline, self.workers):
             advance()
+            for where, counts_there in tally.items():
+                self.tally.setdefault(where, {}).update(counts_there)
             if frames is None:
                 assert error is not None
                 if not self.skip_bad:
@@ -311,11 +319,13 @@ class Binned(NamedTuple):
         number: of the recording.
         frames: its sequence, or ``None``.
         error: why it could not be read or binned.
+        tally: counts of what was moved or left out of it (:mod:`spikelfp.data.events.tally`).
     """
 
     number: int
     frames: SparseFrames | None
     error: DataError | None = None
+    tally: Tally = {}  # noqa: RUF012  (of a named tuple, and never changed)
 
 
 def cores() -> int:
@@ -382,13 +392,17 @@ def _read_in_threads(recordings: Recordings, pipeline: Pipeline, workers: int, d
 
 
 def _read(recordings: Recordings, pipeline: Pipeline, index: int) -> Binned:
+    with tallied() as tally:
+        try:
+            events = recordings.read(index)
+        except DataError as error:  # which names the file
+            return Binned(index, None, error)
     try:
-        events = recordings.read(index)
-    except DataError as error:  # which names the file
-        return Binned(index, None, error)
-    try:
-        return Binned(index, pipeline(events, recordings.sensor))
+        frames = pipeline(events, recordings.sensor)
     except DataError as error:
         return Binned(index, None, DataError(f"{recordings.where(index)}: {error}"))
     except UserError as error:  # the settings do not fit it
         raise UserError(f"{recordings.where(index)}: {error}") from error
+    if frames.late:
+        tally.setdefault(recordings.where(index), {})["late"] = frames.late
+    return Binned(index, frames, None, tally)

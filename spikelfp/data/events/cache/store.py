@@ -214,6 +214,7 @@ class Store:
         skipped: number and reason of each recording that could not be read.
         folder: of the files; ``None`` in memory.
         lock: keeps the files from being cleared while the store is in use.
+        told: lines about what was moved or left out of the recordings (:mod:`spikelfp.data.events.tally`).
     """
 
     sensor: Sensor
@@ -227,6 +228,7 @@ class Store:
     skipped: tuple[tuple[int, str], ...] = ()
     folder: Path | None = None
     lock: ReaderLock | None = field(default=None, repr=False)
+    told: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -286,12 +288,13 @@ def open_store(folder: Path) -> Store:
     offsets, steps, labels, kept = (arrays[name] for name in ("offsets", "steps", "labels", "kept"))
     sensor, skipped = _sensor(meta.at("sensor")), tuple(_skipped(each) for each in meta.at("skipped").sequence())
     store = Store(sensor, levels, places, counts, offsets, steps, labels, kept, skipped, folder)
+    told = tuple(each.text() for each in meta.at("told").sequence()) if "told" in meta.value else ()
     fault = _inconsistency(store, *_step_range(meta), len(meta.at("class_names").sequence()))
     if fault:
         raise DamagedError(f"{folder}: {fault}")
     with contextlib.suppress(OSError):  # a shared cache that may only be read is not noted as used
         os.utime(folder / USED)
-    return replace(store, lock=reader)
+    return replace(store, lock=reader, told=told)
 
 
 def array_path(folder: Path, name: str) -> Path:

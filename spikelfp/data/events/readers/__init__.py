@@ -30,6 +30,7 @@ from spikelfp.data.events.readers.base import (
     read,
     read_bin,
     read_bytes,
+    read_stated,
     suffixes,
 )
 
@@ -37,4 +38,16 @@ from spikelfp.data.events.readers.base import (
 # Each of these registers its reader.
 from spikelfp.data.events.readers import aedat, aedat4, bin, bs1, dat, event_stream, hdf5, mat, npy, raw, text  # noqa: F401
 
-__all__ = ["Reader", "Recording", "Source", "can_read", "finish", "pack", "read", "read_bin", "read_bytes", "suffixes"]
+__all__ = [
+    "Reader",
+    "Recording",
+    "Source",
+    "can_read",
+    "finish",
+    "pack",
+    "read",
+    "read_bin",
+    "read_bytes",
+    "read_stated",
+    "suffixes",
+]

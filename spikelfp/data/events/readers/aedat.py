@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Sensor
-from spikelfp.data.events.readers.base import Recording, Source, finish, pack, read_text_header, suffixes, unwrap
+from spikelfp.data.events.readers.base import (
+    Recording,
+    Source,
+    finish,
+    pack,
+    places,
+    read_text_header,
+    suffixes,
+    unwrap,
+)
 from spikelfp.errors import DataError
 
 _MARK = b"#!AER-DAT"
@@ -105,8 +114,14 @@ def read_aedat2(source: Source, sensor: Sensor | None, version: str) -> Recordin
 
     The sides that x and y count from, and the polarity of the DVS128 (the documentation says the opposite), are those
     of jAER's ``DVS128.java`` and ``DavisBaseCamera.java``. A file that names no chip is of the chip that has the given
-    ``sensor``; without one it is taken for a DVS128 if no address has more than 16 bits, as files of that camera from
-    before 2014 name none.
+    ``sensor``. Without one, it is taken for
+
+    * a DVS128, if no address has more than 15 bits, as files of that camera from before 2014 name none;
+    * a DAVIS346, if v2e wrote it and an event lies outside of the 240 x 180 pixels of the only other size it writes;
+    * a DAVIS640, if an event lies outside of 346 x 260 pixels.
+
+    Addresses of a cochlea, which has no rows, are not taken for a camera's. If ``sensor`` is a line, the addresses are
+    the channels, whatever the chip.
 
     Args:
         source: the file.
@@ -130,7 +145,11 @@ def read_aedat2(source: Source, sensor: Sensor | None, version: str) -> Recordin
     records = np.frombuffer(data, kind, offset=header.end)
     address = records["address"].astype(np.uint32)
     facts: dict[str, Any] = {**header.facts(":"), "format": f"AEDAT {version}"}
-    layout = _layout(facts.get("AEChip"), address, sensor, where)
+    if sensor is not None and sensor.is_line:
+        facts["format"] += ", addresses as channels"
+        byte = places(header.end, kind.itemsize)
+        return finish(where, pack(where, unwrap(records["t"]), address, place=byte), sensor, facts, place=byte)
+    layout, named = _layout(facts.get("AEChip"), header.lines, address, sensor, where)
     kept = np.flatnonzero((address & np.uint32(layout.no_pixel)) == 0)
     if len(kept) < len(address):
         facts["no_pixel"] = len(address) - len(kept)
@@ -143,25 +162,87 @@ def read_aedat2(source: Source, sensor: Sensor | None, version: str) -> Recordin
     y = layout.sensor.height - 1 - (chosen >> layout.y & layout.y_mask)
     p = (chosen >> layout.p & 1) == layout.on
     times = unwrap(records["t"])[kept]
-    return finish(where, pack(where, times, x, y, p, place), layout.sensor, facts, place=place)
+    own = layout.sensor if named else None
+    return finish(where, pack(where, times, x, y, p, place), layout.sensor, facts, place=place, own=own)
 
 
-def _layout(chip: str | None, address: NDArray[np.uint32], sensor: Sensor | None, where: str) -> AddressLayout:
+class Guess(NamedTuple):
+    """The layout of a file's addresses, and whether the file itself says it."""
+
+    layout: AddressLayout
+    named: bool
+
+
+def _layout(
+    chip: str | None, lines: list[str], address: NDArray[np.uint32], sensor: Sensor | None, where: str
+) -> Guess:
+    """Choose the layout of addresses by the chip, the sensor that the user states, or the addresses themselves."""
     if chip is not None:
         name = chip.rsplit(".", 1)[-1].lower()
         found = next((layout for start, layout in LAYOUTS.items() if name.startswith(start)), None)
         if found is None:
-            raise DataError(f"{where}: is of the chip {chip[-60:]!r}; addresses of {', '.join(LAYOUTS)} are known")
-        return found
+            hint = _channels_hint(address) if "cochlea" in name else ""
+            raise DataError(
+                f"{where}: is of the chip {chip[-60:]!r}; addresses of {', '.join(LAYOUTS)} are known{hint}"
+            )
+        return Guess(found, True)
+    largest = int(address.max(initial=0))
     if sensor is not None:
         found = next((layout for layout in LAYOUTS.values() if layout.sensor == sensor), None)
         if found is None:
-            sizes = "; ".join(dict.fromkeys(str(layout.sensor) for layout in LAYOUTS.values()))
-            raise DataError(f"{where}: names no chip ('# AEChip:'), and none has the sensor {sensor}; known: {sizes}")
-        return found
-    if len(address) and int(address.max()) > 0xFFFF:
-        raise DataError(f"{where}: names no chip (line '# AEChip:'); hand in its sensor, such as Sensor(240, 180, 2)")
-    return DVS128
+            raise DataError(
+                f"{where}: names no chip ('# AEChip:'), and none has the sensor {sensor}; known: {_sizes()}"
+            )
+        if found is DVS128 and largest > 0xFFFF:
+            number = np.count_nonzero(address > 0xFFFF)
+            raise DataError(
+                f"{where}: {number:,} of {len(address):,} addresses have more bits than those of the {sensor} stated: "
+                f"it is of a larger sensor; known: {_sizes()}"
+            )
+        return Guess(found, False)
+    if largest <= 0xFFFF:
+        pixels = address[address < 1 << 15]
+        if len(pixels) >= _ENOUGH and len(np.unique(pixels >> 8)) <= _ROWS and len(np.unique(pixels & 0xFF)) > _ROWS:
+            raise DataError(
+                f"{where}: names no chip ('# AEChip:'), and its addresses, up to {largest}, have at most {_ROWS} rows: "
+                f"of a line of channels, such as a cochlea, and of no camera{_channels_hint(address)}; of a camera, "
+                "state its size, --sensor 128x128"
+            )
+        return Guess(DVS128, True)
+    pixels = address[(address & np.uint32(LAYOUTS["davis640"].no_pixel)) == 0]
+    width, height = (int((pixels >> bit & mask).max(initial=0)) + 1 for bit, mask in ((12, 0x3FF), (22, 0x1FF)))
+    by_v2e = any("in v2e" in line for line in lines)  # which writes 240 x 180 and 346 x 260 pixels
+    fits = [
+        layout
+        for layout in (LAYOUTS["davis240"], LAYOUTS["davis346"], LAYOUTS["davis640"])
+        if width <= layout.sensor.width and height <= layout.sensor.height
+        if not (by_v2e and layout is LAYOUTS["davis640"])
+    ]
+    if bool((pixels & 0x3FF).any()) or not fits:
+        raise DataError(
+            f"{where}: names no chip ('# AEChip:'), and its addresses, up to {largest:#x}, are of no known chip; "
+            f"read are {_sizes()}"
+        )
+    if len(fits) > 1:
+        options = ", ".join(f"--sensor {each.sensor.width}x{each.sensor.height}" for each in fits)
+        raise DataError(
+            f"{where}: names no chip ('# AEChip:'); its events take {width} x {height} pixels, counted from the far "
+            f"corner: state the sensor, one of {options}"
+        )
+    return Guess(fits[0], True)
+
+
+_ENOUGH, _ROWS = 32, 4
+"""So many events in so few rows are of no camera."""
+
+
+def _sizes() -> str:
+    return "; ".join(dict.fromkeys(str(layout.sensor) for layout in LAYOUTS.values()))
+
+
+def _channels_hint(address: NDArray[np.uint32]) -> str:
+    largest = int(address.max(initial=0))
+    return f": --sensor {largest + 1} reads the addresses as channels" if largest < 1 << 16 else ""
 
 
 # AEDAT 3.0 and 3.1, of cAER
@@ -215,7 +296,7 @@ def read_aedat3(source: Source, sensor: Sensor | None, version: str) -> Recordin
     if version == "3.1" and "!END-HEADER" not in header.lines:
         raise DataError(f"{where}: its header has no line '#!END-HEADER': truncated or damaged")
     facts: dict[str, Any] = {**header.facts(":"), "format": f"AEDAT {version}"}
-    found = _source_sensor(facts) or sensor
+    own = _source_sensor(facts)
     words, starts, turns = [np.empty(0, _EVENT)], [0], [0]
     at = header.end
     while at < len(data):
@@ -241,10 +322,14 @@ def read_aedat3(source: Source, sensor: Sensor | None, version: str) -> Recordin
     t = (np.repeat(np.array(turns, np.int64) << 31, counts) + every["t"])[kept]
     x, y = word >> 17, word >> 2 & 0x7FFF
     if version == "3.0":
-        if found is None:
-            raise DataError(f"{where}: AEDAT 3.0 counts rows from below; hand in its sensor, its source is not known")
-        y = found.height - 1 - y
-    return finish(where, pack(where, t, x, y, word >> 1 & 1, place), found, facts, place=place)
+        size = own or sensor
+        if size is None:
+            raise DataError(
+                f"{where}: AEDAT 3.0 counts rows from below, and its source is not known: state its sensor "
+                "(--sensor WIDTHxHEIGHT)"
+            )
+        y = size.height - 1 - y
+    return finish(where, pack(where, t, x, y, word >> 1 & 1, place), sensor, facts, place=place, own=own)
 
 
 def _packet(data: bytes, at: int, where: str) -> tuple[int, int, int]:

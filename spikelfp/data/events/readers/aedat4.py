@@ -108,7 +108,9 @@ class PacketHeader(NamedTuple):
 
 @suffixes.register(".aedat4")
 def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
-    """Read the event stream with the lowest number; ``facts["streams"]`` lists the kinds of all streams.
+    """Read the event stream with the lowest number, or that of the table that the user states.
+
+    ``facts["streams"]`` lists the kinds of all streams.
 
     Raises:
         DataError: for a truncated or damaged file, one without a stream of events, one that decompresses to too much,
@@ -116,7 +118,11 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
     """
     where, data = source.where, source.data
     header = read_header(data, where)
-    chosen = min((number for number, each in header.streams.items() if each.kind == "EVTS"), default=None)
+    of_events = sorted(number for number, each in header.streams.items() if each.kind == "EVTS")
+    stated = source.layout.table
+    if stated is not None and stated not in map(str, of_events):
+        raise DataError(f"{where}: has no stream {stated[:40]!r} of events; its streams of events: {of_events}")
+    chosen = int(stated) if stated is not None else next(iter(of_events), None)
     if chosen is None:
         kinds = ", ".join(each.kind for each in header.streams.values()) or "none"
         raise DataError(f"{where}: has no stream of events (EVTS); its streams: {kinds}")
@@ -151,7 +157,7 @@ def read_aedat4(source: Source, sensor: Sensor | None) -> Recording:
         "stream": chosen,
         "streams": {number: each.kind for number, each in header.streams.items()},
     }
-    return finish(where, events, header.streams[chosen].sensor or sensor, facts, place=place)
+    return finish(where, events, sensor, facts, place=place, own=header.streams[chosen].sensor)
 
 
 def read_header(data: bytes, where: str) -> PacketHeader:
@@ -235,6 +241,8 @@ def _decompressed(frame: memoryview, codec: Codec, left: int, packed: int, where
             content += decompressor.decompress(frame[at : at + codec.step])
             check_size(most(packed) - left + len(content), packed, where)
             if decompressor.eof:
+                if getattr(decompressor, "unused_data", None) or any(frame[at + codec.step :]):
+                    raise ValueError("something follows its frame")
                 return content
     except codec.error as error:
         raise ValueError(first_line(error)) from None

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spikelfp.data.events.event import EVENT, Events, Sensor
+from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor
+from spikelfp.data.events.tally import count
 from spikelfp.errors import DataError
 from spikelfp.registry import Registry
 from spikelfp.untrusted import open_regular, read_regular
@@ -32,8 +33,17 @@ NAMES = {
 }
 """Names of columns of events, in any case; ``t`` and ``x`` must be there."""
 
+PLURALS = {"x": ("xs",), "y": ("ys",), "p": ("ps",)}
+"""Names that count where there is none of :data:`NAMES` (E2VID, event_utils, evlib)."""
+
 ORDER = ("t", "x", "y", "p")
 """Order of columns without names, from the left."""
+
+MOST_EVENTS = 1 << 24
+"""Events of columns that a file of any size may hold; they take about 1 GB while they are read."""
+
+MOST_A_BYTE = 2
+"""Events of columns in a byte of a larger file: compressed ones take two bytes or more each."""
 
 Place = Callable[[int], str]
 """Says where event ``i`` of the file stands: "event 12, at byte 76,"."""
@@ -46,14 +56,18 @@ class Source:
         where: the name that messages begin with: the file, or the archive and the member of it.
         path: the file; ``None`` for bytes that come from elsewhere.
         data: the bytes, where there is no file.
+        layout: what the user states about it.
 
     Raises:
         DataError: for a file that is missing, empty, unreadable, or no file but a folder, a device or a pipe.
     """
 
-    def __init__(self, where: str, path: Path | None = None, data: bytes | None = None) -> None:
+    def __init__(
+        self, where: str, path: Path | None = None, data: bytes | None = None, layout: FileLayout | None = None
+    ) -> None:
         self.where = where
         self.path = path
+        self.layout = layout or FileLayout()
         if data is not None:
             self.data = data
             self.size = len(data)
@@ -82,12 +96,14 @@ class Recording(NamedTuple):
         sensor: of the file's header, else the one that the format always has, else the one given by the caller, else
             the smallest that holds the events.
         facts: content of the header; always ``format``, and ``disordered``, the number of events that were sorted in,
-            if there were any.
+            if there were any; ``table`` and ``columns``, where these were chosen by the content.
+        named: whether the sensor is that of the header or of the format.
     """
 
     events: Events
     sensor: Sensor
     facts: dict[str, Any]
+    named: bool = False
 
 
 Reader = Callable[[Source, Sensor | None], Recording]
@@ -110,12 +126,13 @@ def can_read(path: str | Path) -> bool:
     return Path(path).suffix.lower() in suffixes
 
 
-def read(path: str | Path, *, sensor: Sensor | None = None) -> Recording:
+def read(path: str | Path, *, sensor: Sensor | None = None, layout: FileLayout | None = None) -> Recording:
     """Read a recording; the suffix of the file, in any case, says its format.
 
     Args:
         path: of the file.
         sensor: for files that do not say theirs; a file's own comes first.
+        layout: of files of columns, where their content leaves a choice.
 
     Returns:
         Its events, sorted by time, its sensor and the facts of its header.
@@ -125,10 +142,29 @@ def read(path: str | Path, *, sensor: Sensor | None = None) -> Recording:
             outside the sensor and times out of order, and for a suffix that has no reader.
     """
     path = Path(path)
-    return _read(Source(str(path), path), path.suffix, sensor)
+    return _read(Source(str(path), path, layout=layout), path.suffix, sensor)
 
 
-def read_bytes(data: bytes, suffix: str, where: str, *, sensor: Sensor | None = None) -> Recording:
+def read_stated(path: str | Path, sensor: Sensor | None, layout: FileLayout | None = None) -> Recording:
+    """Read a recording of the sensor that the user states, as :func:`read` does.
+
+    Args:
+        path: of the file.
+        sensor: of the recording; ``None``: any.
+        layout: of files of columns.
+
+    Raises:
+        DataError: as :func:`read`, and for a file that states another sensor.
+    """
+    found = read(path, sensor=sensor, layout=layout)
+    if sensor not in (None, found.sensor):
+        raise DataError(f"{path}: states a sensor of {found.sensor}, not of {sensor}: leave --sensor out")
+    return found
+
+
+def read_bytes(
+    data: bytes, suffix: str, where: str, *, sensor: Sensor | None = None, layout: FileLayout | None = None
+) -> Recording:
     """Read a recording from memory.
 
     Args:
@@ -136,6 +172,7 @@ def read_bytes(data: bytes, suffix: str, where: str, *, sensor: Sensor | None = 
         suffix: of that file, which says its format.
         where: name that messages begin with.
         sensor: for files that do not say theirs.
+        layout: of files of columns.
 
     Returns:
         The recording, as of :func:`read`.
@@ -143,7 +180,7 @@ def read_bytes(data: bytes, suffix: str, where: str, *, sensor: Sensor | None = 
     Raises:
         DataError: as :func:`read`.
     """
-    return _read(Source(where, data=bytes(data)), suffix, sensor)
+    return _read(Source(where, data=bytes(data), layout=layout), suffix, sensor)
 
 
 def read_bin(data: bytes, where: str, *, sensor: Sensor | None = None) -> Recording:
@@ -170,9 +207,11 @@ def _read(source: Source, suffix: str, sensor: Sensor | None) -> Recording:
             f"{source.where}: no reader for files that end in {suffix!r}: choose from {', '.join(suffixes)}"
         )
     try:
-        return suffixes[suffix](source, sensor)
+        recording = suffixes[suffix](source, sensor)
     except MemoryError as error:
         raise DataError(f"{source.where}: its events do not fit into memory") from error
+    count(source.where, recording.facts)
+    return recording
 
 
 # From columns of numbers to a recording
@@ -231,28 +270,33 @@ def finish(
     slack: int | None = SLACK,
     place: Place = numbered,
     camera: bool = True,
+    own: Sensor | None = None,
 ) -> Recording:
     """Check and sort the events of a file.
 
     Args:
         where: name of the file in messages.
         events: ``[M]``, in the order of the file.
-        sensor: of the file, or given by the caller; ``None``: the smallest that holds the events.
+        sensor: given by the caller; ``None``: the smallest that holds the events.
         facts: content of the header.
         slack: µs that an event may come after a later one and still be sorted in; ``None`` for any.
         place: says where an event stands in the file.
         camera: give a sensor that is found here two polarities, also if only one occurs.
+        own: sensor of the header or of the format, which comes before the one given.
 
     Returns:
         The recording, its events sorted by time, those of equal times in the order of the file.
 
     Raises:
-        DataError: for no events, an event outside the sensor, or times out of order by more than ``slack``.
+        DataError: for no events, an event outside the sensor, times out of order by more than ``slack``, a clock that
+            starts again, and, without a sensor, for a few events far outside all others.
     """
     if len(events) == 0:
         raise DataError(f"{where}: holds no events")
     top = {name: int(events[name].max()) for name in ("x", "y", "p")}
+    sensor = own or sensor
     if sensor is None:
+        _check_strays(events, where, place)
         sensor = Sensor(top["x"] + 1, top["y"] + 1, 2 if camera or top["p"] else 1)
     for name, end in (("x", sensor.width), ("y", sensor.height), ("p", sensor.polarities)):
         if top[name] >= end:
@@ -262,7 +306,36 @@ def finish(
                 f"(0 to {end - 1})"
             )
     events, disordered = in_order(events, where, slack, place)
-    return Recording(events, sensor, {**facts, "disordered": disordered} if disordered else facts)
+    return Recording(events, sensor, {**facts, "disordered": disordered} if disordered else facts, own is not None)
+
+
+_FEW = 1000
+"""Of so many events one may be a stray."""
+
+_FAR = 256
+"""Columns and rows that no stray is needed to explain."""
+
+
+def _check_strays(events: Events, where: str, place: Place) -> None:
+    """Refuse a few events at more than twice the column or row of all others, which would make the sensor.
+
+    At most one event in :data:`_FEW`, and one at least, counts as few, in a recording of a hundred or more.
+    """
+    few = max(1, len(events) // _FEW)
+    if len(events) < _FEW // 10:
+        return
+    for name in ("x", "y"):
+        values = events[name]
+        top = int(values.max())
+        if top < _FAR:
+            continue
+        rest = int(np.partition(values, len(values) - 1 - few)[len(values) - 1 - few])
+        if top >= 2 * (rest + 1):
+            strays = np.flatnonzero(values >= 2 * (rest + 1))
+            raise DataError(
+                f"{where}: {place(int(strays[0]))} has {name} = {values[strays[0]]}, but {len(events) - len(strays):,} "
+                f"of {len(events):,} events lie below {rest + 1}: damaged, or state the sensor (--sensor WIDTHxHEIGHT)"
+            )
 
 
 def in_order(events: Events, where: str, slack: int | None, place: Place) -> tuple[Events, int]:
@@ -292,7 +365,46 @@ def in_order(events: Events, where: str, slack: int | None, place: Place) -> tup
             f"{where}: {place(first)} is of {times[first]} µs, {late[first]} µs behind an earlier one; {allowed}: "
             "the clock was reset, the file is damaged, or its columns come in another order"
         )
+    if slack is not None:
+        _check_restart(times, late, where, place)
     return events[np.argsort(times, kind="stable")], int(np.count_nonzero(late))
+
+
+_AGAIN = 16
+"""Events that a clock which starts again has at least, before and after it does."""
+
+_MIXED = 100
+"""µs at the beginning of a recording in which no disorder is taken for a clock that starts again."""
+
+
+def _check_restart(times: NDArray[np.int64], late: NDArray[np.int64], where: str, place: Place) -> None:
+    """Refuse a clock that starts again: a second recording in the file, which sorting would lay over the first.
+
+    Cameras mix the events of neighbouring packets: a few come late, or packets that do not overlap change places. In a
+    second recording many events in a row come late, among times that were there before. They go back by half of the
+    time so far and are a twentieth as many as the events so far; or by a quarter, and are a quarter as many. They are
+    themselves in order, for the most part.
+
+    Args:
+        times: int64 ``[M]``, in the order of the file.
+        late: µs by which each is behind the latest before it, int64 ``[M]``.
+        where: name of the file in messages.
+        place: says where an event stands in the file.
+    """
+    edges = np.flatnonzero(np.diff((late > 0).astype(np.int8), prepend=np.int8(0), append=np.int8(0))).reshape(-1, 2)
+    starts, counts = edges[:, 0], edges[:, 1] - edges[:, 0]
+    span, back = times[starts] + late[starts] - np.minimum.accumulate(times)[starts], late[starts]
+    many = ((2 * back >= span) & (20 * counts >= starts)) | ((4 * back >= span) & (4 * counts >= starts))
+    for start, stop in edges[many & (counts >= _AGAIN) & (starts >= _AGAIN) & (span >= _MIXED)]:
+        before, again = times[:start], times[start:stop]
+        ahead = np.count_nonzero(2 * (before - times[start]) >= late[start])  # behind one wrong time, all are late
+        amid = np.count_nonzero((before >= again.min()) & (before <= again.max()))
+        falls = np.count_nonzero(again[1:] < again[:-1])
+        if amid >= _AGAIN and 4 * ahead >= _AGAIN and 20 * ahead >= start and 4 * falls <= len(again):
+            raise DataError(
+                f"{where}: {place(int(start))} is of {times[start]} µs, where the clock starts again after "
+                f"{times[start] + late[start]} µs: two recordings in one file? Cut the file there"
+            )
 
 
 def unwrap(ticks: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -333,6 +445,7 @@ def choose(names: Iterable[str], where: str) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for field, known in NAMES.items():
         found = [name for name in names if name.lower() in known]
+        found = found or [name for name in names if name.lower() in PLURALS.get(field, ())]
         if len(found) > 1:
             both = " and ".join(repr(name[:40]) for name in found)
             raise DataError(f"{where}: {both} may both be the {field} of events; keep one")
@@ -349,7 +462,17 @@ def choose(names: Iterable[str], where: str) -> dict[str, str]:
 def is_events(names: Iterable[str]) -> bool:
     """Whether columns of these ``names`` can be events."""
     lower = {name.lower() for name in names}
-    return all(lower.intersection(NAMES[field]) for field in ("t", "x"))
+    return all(lower.intersection((*NAMES[field], *PLURALS.get(field, ()))) for field in ("t", "x"))
+
+
+def check_count(events: int, packed: int, where: str) -> None:
+    """Refuse more events than a file of ``packed`` bytes may hold, before memory is taken for them.
+
+    Raises:
+        DataError: for more than :data:`MOST_EVENTS` and more than :data:`MOST_A_BYTE` times the bytes.
+    """
+    if events > max(MOST_EVENTS, MOST_A_BYTE * packed):
+        raise DataError(f"{where}: claims {events} events in a file of {packed} bytes: damaged, or made to fill memory")
 
 
 def from_columns(
@@ -361,6 +484,7 @@ def from_columns(
     seconds: bool = False,
     named: bool = True,
     place: Place = numbered,
+    own: Sensor | None = None,
 ) -> Recording:
     """Make a recording of columns t, x and perhaps y, p.
 
@@ -369,12 +493,13 @@ def from_columns(
     Args:
         where: name of the file in messages.
         columns: ``[M]`` each. Times are µs; ``p`` is 0 and 1, or -1 and 1.
-        sensor: of the file, or given by the caller.
+        sensor: given by the caller.
         facts: content of the header.
         seconds: take times with a fraction for seconds, and round them to µs.
         named: whether the columns have names. Others must be in order of time: disorder is a sign that the columns
             come in another order.
         place: says where an event stands in the file.
+        own: sensor that the file states, which comes before the one given.
 
     Returns:
         The checked and sorted recording.
@@ -388,16 +513,17 @@ def from_columns(
         raise DataError(f"{where}: expected columns [M] of one length, found shapes {lengths}")
     t = columns["t"]
     if seconds and t.dtype.kind == "f" and np.isfinite(t).all() and (t != np.floor(t)).any():
-        t = np.rint(t.astype(np.float64) * 1e6)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            t = np.rint(t.astype(np.float64) * 1e6)
     t = _whole(t, "t", where, place, "" if seconds else "; times are µs")
     x = _whole(columns["x"], "x", where, place)
     y = _whole(columns["y"], "y", where, place) if "y" in columns else 0
     p = polarity(columns["p"], where, place) if "p" in columns else 0
-    line = "y" not in columns
-    if line and isinstance(p, np.ndarray) and (sensor is None or sensor.polarities == 1) and (p == p[:1]).all():
+    line, known = "y" not in columns, own or sensor
+    if line and isinstance(p, np.ndarray) and (known is None or known.polarities == 1) and (p == p[:1]).all():
         p = 0
     slack = SLACK if named else 0
-    return finish(where, pack(where, t, x, y, p, place), sensor, facts, slack, place, camera=not line)
+    return finish(where, pack(where, t, x, y, p, place), sensor, facts, slack, place, camera=not line, own=own)
 
 
 def polarity(values: NDArray[Any], where: str, place: Place = numbered) -> NDArray[np.uint8]:

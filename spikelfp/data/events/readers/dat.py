@@ -73,4 +73,4 @@ def read_dat(source: Source, sensor: Sensor | None) -> Recording:
     else:
         x, y, p = address & 0x1FF, address >> 9 & 0xFF, address >> 17 & 1
     facts = {**values, "format": f"DAT {version} {_KINDS[kind]}"}
-    return finish(where, pack(where, unwrap(words[:, 0]), x, y, p), sensor_in(values) or sensor, facts, place=place)
+    return finish(where, pack(where, unwrap(words[:, 0]), x, y, p), sensor, facts, place=place, own=sensor_in(values))

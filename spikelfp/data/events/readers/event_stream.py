@@ -98,4 +98,4 @@ def read_event_stream(source: Source, sensor: Sensor | None) -> Recording:
         return f"event {event}, at byte {_HEADER.size + int(at[event])},"
 
     facts = {"format": "Event Stream 2.0", "width": width, "height": height}
-    return finish(where, events[:found], Sensor(width, height, 2), facts, place=place)
+    return finish(where, events[:found], sensor, facts, place=place, own=Sensor(width, height, 2))

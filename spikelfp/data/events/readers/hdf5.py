@@ -1,13 +1,29 @@
-"""``.h5``, ``.hdf5``: columns of events in a group of an HDF5 file.
+"""``.h5``, ``.hdf5``: columns of events in an HDF5 file, and files of MATLAB 7.3, which are HDF5 too.
 
-The events are in the first of the groups ``events`` (DSEC, E2VID), ``CD/events`` (Metavision) or the file itself that
-holds data sets, or one data set with fields, called t, x and perhaps y, p as in :data:`~.base.NAMES`. Times are µs;
-floats with fractions are seconds (E2VID). A single number ``t_offset`` beside the group (DSEC) is added to all times.
-``width`` and ``height`` or ``geometry`` (1280x720) among the attributes of the group or the file are the sensor.
-Columns compressed by a plug-in filter of HDF5 (DSEC: Blosc) need the package ``hdf5plugin``.
+The events are in a group of data sets called t, x and perhaps y, p as in :data:`~.base.NAMES` and
+:data:`~.base.PLURALS`; in one data set with fields of these names; or in a plain one ``[M, 4]`` or ``[4, M]`` whose
+name holds ``event``, in one of the orders of :data:`~.tables.ORDERS`. Published layouts:
 
-Sources: https://dsec.ifi.uzh.ch/data-format, https://docs.prophesee.ai/stable/data/file_formats/hdf5.html. The
-Spiking Heidelberg Digits keep a whole data set in one file and are not read here.
+===================== ================================================================== ======================
+table                 written by                                                         columns
+===================== ================================================================== ======================
+``events``            DSEC, E2VID, event_utils, evlib, RVT, eTraM                        data sets
+``events``            v2e                                                                ``[M, 4]``, t, x, y, p
+``CD/events``         Metavision                                                         fields
+``davis/left/events`` MVSEC; ``davis/right/events`` is told as another table             ``[M, 4]``, x, y, t, p
+``raw_events``        event-vision-library                                               data sets
+===================== ================================================================== ======================
+
+Of several tables one of these names is read, if it is the only one; else they are refused unless the user states which.
+Times are µs; floats with fractions are seconds. A single number ``t_offset`` beside the group (DSEC) is added to all
+times. ``width`` and ``height``, ``geometry`` (1280x720) or ``sensor_resolution`` (the larger side is the width, as
+cameras are wider than high) among the attributes of the group or of those above it are the sensor; so are single
+numbers ``width`` and ``height`` beside the columns (RVT). Columns compressed by a plug-in filter of HDF5 (DSEC: Blosc)
+need the package ``hdf5plugin``; Metavision's own ECF needs its plug-in.
+
+Sources: https://dsec.ifi.uzh.ch/data-format, https://docs.prophesee.ai/stable/data/file_formats/hdf5.html,
+https://daniilidis-group.github.io/mvsec/data_format. The Spiking Heidelberg Digits keep a whole data set in one file
+and are not read here.
 """
 
 from __future__ import annotations
@@ -15,7 +31,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -27,73 +43,148 @@ from spikelfp.data.events.readers.base import (
     LATEST,
     Recording,
     Source,
+    check_count,
     choose,
     from_columns,
     is_events,
     sensor_in,
     suffixes,
 )
+from spikelfp.data.events.readers.tables import arrange, from_first_pixel, pick, without_grey_levels
 from spikelfp.errors import DataError
 from spikelfp.untrusted import check_attributes, check_dataset, check_size, member, open_hdf5
 
-GROUPS = ("events", "CD/events", "/")
+USUAL = ("events", "CD/events", "davis/left/events", "")
+"""Tables of published layouts; the last is the file itself."""
+
+_DATA_SET = "spikes"
+"""Group that holds the recordings of a whole data set, in the layout of the Spiking Heidelberg Digits."""
+
 _KINDS = "biuf"
+_DEEPEST, _MOST_GROUPS = 8, 10_000
+_ECF = 36559
+"""Number of Metavision's filter, by which it compresses events."""
 
 
 @suffixes.register(".h5")
 @suffixes.register(".hdf5")
 def read_hdf5(source: Source, sensor: Sensor | None) -> Recording:
-    """Read columns of events; a sensor in the attributes comes before ``sensor``.
+    """Read columns of events; a sensor in the file comes before ``sensor``.
 
     Raises:
-        DataError: for a file that is no HDF5, a damaged or truncated one, one without such columns, columns that are
-            larger than their file could hold, lie in other files or need a filter that is not there, and as
-            :func:`~.base.from_columns`.
+        DataError: for a file that is no HDF5, a damaged or truncated one, one without such columns or with several
+            tables of them, columns that are larger than their file could hold, lie in other files or need a filter that
+            is not there, and as :func:`~.base.from_columns`.
     """
-    where = source.where
+    return read_groups(source, sensor)
+
+
+def read_groups(source: Source, sensor: Sensor | None, *, matlab: bool = False) -> Recording:
+    """Read columns of events; in files of ``matlab``, a column is a matrix of one row, and pixels may count from 1.
+
+    Raises:
+        DataError: as :func:`read_hdf5`.
+    """
+    where, size = source.where, source.size
     with open_hdf5(source.path or io.BytesIO(source.data), where, whole=False) as file:
-        node, path = _find(file, where)
-        for each in (file, node):
-            check_attributes(each, source.size, where)
-        facts = {**_attributes(file), **_attributes(node), "format": "HDF5", "group": path}
-        columns = _columns(node, source.size, where)
-        offset = _offset(file, node, source.size, where)
+        node, chosen = _find(file, source)
+        name = chosen["table"].strip("/")
+        facts = _attributes([*_above(file, name), node], size, where)
+        facts.update({"format": "MATLAB 7.3" if matlab else "HDF5", "group": chosen["table"], **chosen})
+        own = _stated_sensor(file, node, name, facts, size, where)
+        columns, more = _columns(node, source, matlab)
+        offset = _offset(file, node, size, where)
+    facts.update(more)
     if offset:
         facts["t_offset"] = offset
         columns = {**columns, "t": _later(columns["t"], offset, where)}
-    texts = {key: str(value) for key, value in facts.items()}
-    return from_columns(where, columns, sensor_in(texts) or sensor, facts, seconds=True)
+    if matlab:
+        columns, more = from_first_pixel(columns, source.layout.first_pixel, own or sensor)
+        facts.update(more)
+    return from_columns(where, columns, sensor, facts, seconds=not matlab, own=own)
 
 
-def _find(file: Any, where: str) -> tuple[Any, str]:
-    """The group or table of events, and its name."""
-    for path in GROUPS:
-        node = member(file, path, where)
-        names = node.dtype.names if isinstance(node, h5py.Dataset) else node
-        if names is not None and is_events(names):
-            return node, path
-    raise DataError(
-        f"{where}: no columns t and x in any of {', '.join(GROUPS)}; it holds {[name[:40] for name in file][:10]}"
-    )
+def _find(file: Any, source: Source) -> tuple[Any, dict[str, Any]]:
+    """The group or table of events, and the facts about the choice."""
+    where, stated = source.where, source.layout.table
+    found = dict(_candidates(file, where))
+    if stated is not None and stated.strip("/") not in found:
+        node = member(file, stated, where)
+        if node is not None:
+            return node, {"table": stated.strip("/") or "/"}
+    if stated is None:
+        found = without_grey_levels(found)
+    if not found:
+        raise DataError(
+            f"{where}: no columns t and x in any of events, CD/events, /; it holds {[name[:40] for name in file][:10]}"
+        )
+    return pick(found, USUAL, stated, where)
 
 
-def _columns(node: Any, size: int, where: str) -> dict[str, NDArray[Any]]:
-    table = isinstance(node, h5py.Dataset)
-    chosen = choose(node.dtype.names if table else node, where)
-    sets = {"": node} if table else {field: member(node, name, where) for field, name in chosen.items()}
-    check_size(sum(_check(each, size, where) for each in sets.values()), size, where)
-    if table:
-        content = node[()]
-        return {field: content[name] for field, name in chosen.items()}
-    return {field: column[()] for field, column in sets.items()}
+def _candidates(file: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Groups and data sets that may be events by their names and types, by their paths."""
+    waiting, seen = [("", file, 0)], {h5py.h5o.get_info(file.id).addr}
+    for _ in range(_MOST_GROUPS):
+        if not waiting:
+            return
+        path, group, depth = waiting.pop(0)
+        content = {}
+        for name in group:
+            if not name.startswith("#"):  # MATLAB's own
+                with contextlib.suppress(DataError):  # a link to another file, or to nothing
+                    content[name] = member(group, name, where)
+        sets = {name: each for name, each in content.items() if isinstance(each, h5py.Dataset)}
+        columns = [name for name, each in sets.items() if each.ndim == 1 or (each.ndim == 2 and 1 in each.shape)]
+        if is_events(columns) and path != _DATA_SET:
+            yield path, group
+        for name, each in content.items():
+            inside = f"{path}/{name}".strip("/")
+            if isinstance(each, h5py.Dataset):
+                if _is_table(each, name):
+                    yield inside, each
+            elif isinstance(each, h5py.Group) and depth < _DEEPEST:
+                address = h5py.h5o.get_info(each.id).addr
+                if address not in seen:  # a group may contain itself
+                    seen.add(address)
+                    waiting.append((inside, each, depth + 1))
+    raise DataError(f"{where}: holds more than {_MOST_GROUPS} groups; state the table of events, --table NAME")
 
 
-def _check(column: Any, size: int, where: str) -> int:
-    """Return the bytes of a column; refuse one that is not one row of numbers in this file."""
+def _is_table(dataset: Any, name: str) -> bool:
+    if dataset.dtype.names is not None:
+        return dataset.ndim == 1 and is_events(dataset.dtype.names)
+    return "event" in name.lower() and dataset.ndim == 2 and 4 in dataset.shape and dataset.dtype.kind in _KINDS
+
+
+def _columns(node: Any, source: Source, matlab: bool) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The columns by field, and what was found out about them."""
+    where, size = source.where, source.size
+    if isinstance(node, h5py.Dataset):
+        check_size(_check(node, size, where, axes=2), size, where)
+        if node.dtype.names is not None:
+            chosen = choose(node.dtype.names, where)
+            check_count(len(node), size, where)
+            content = node[()]
+            return {field: content[name] for field, name in chosen.items()}, {}
+        if node.ndim != 2 or 4 not in node.shape:
+            raise DataError(f"{where}: {node.name} of shape {node.shape} has no columns t, x, y, p")
+        check_count(max(node.shape), size, where)
+        table = node[()]
+        return arrange(table if table.shape[1] == 4 else table.T, source.layout.columns, where)
+    sizes = {name for name in node if name.lower() in ("width", "height")}
+    chosen = choose([name for name in node if name not in sizes], where)
+    sets = {field: member(node, name, where) for field, name in chosen.items()}
+    check_size(sum(_check(each, size, where, axes=1 + matlab) for each in sets.values()), size, where)
+    check_count(max(each.size for each in sets.values()), size, where)
+    return {field: column[()].reshape(-1) if matlab else column[()] for field, column in sets.items()}, {}
+
+
+def _check(column: Any, size: int, where: str, axes: int) -> int:
+    """Return the bytes of a column, or a table of ``axes`` 2; refuse one that is not of numbers in this file."""
     if not isinstance(column, h5py.Dataset):
         raise DataError(f"{where}: {column.name} is no column but a group")
     kinds = [column.dtype[name] for name in column.dtype.names] if column.dtype.names else [column.dtype]
-    if column.ndim != 1 or any(kind.kind not in _KINDS for kind in kinds):
+    if not 1 <= column.ndim <= axes or any(kind.kind not in _KINDS for kind in kinds):
         raise DataError(f"{where}: {column.name} of {column.dtype} and shape {column.shape} is no column of numbers")
     needed = check_dataset(column, size, where, plugins=True)
     settings = column.id.get_create_plist()
@@ -103,11 +194,43 @@ def _check(column: Any, size: int, where: str) -> int:
             with contextlib.suppress(ImportError):
                 importlib.import_module("hdf5plugin")  # which makes its filters known
         if not h5py.h5z.filter_avail(code):
-            raise DataError(
-                f"{where}: {column.name} is compressed with the filter {code} ({name.decode('latin-1')}), which is not "
-                "there; pip install hdf5plugin"
-            )
+            raise DataError(f"{where}: {column.name} is compressed {_missing(code, name.decode('latin-1'))}")
     return needed
+
+
+def _missing(code: int, name: str) -> str:
+    """Say which filter is missing, and how to get it or do without."""
+    if code == _ECF:
+        return (
+            f"by Metavision's ECF (filter {code}), which hdf5plugin does not have: install Prophesee's hdf5_ecf, a "
+            "plug-in of HDF5, and set HDF5_PLUGIN_PATH to its folder, or read the RAW file it was made of"
+        )
+    return f"with the filter {code} ({name}), which is not there; pip install hdf5plugin"
+
+
+def _above(file: Any, name: str) -> list[Any]:
+    """The file and the groups that the table lies in, from the outermost."""
+    parts = name.split("/")[:-1]
+    return [file, *(file["/".join(parts[: number + 1])] for number in range(len(parts)))]
+
+
+def _stated_sensor(file: Any, node: Any, name: str, facts: Mapping[str, Any], size: int, where: str) -> Sensor | None:
+    """The sensor of the attributes, else of single numbers ``width`` and ``height`` beside the columns or above."""
+    texts = {key: str(value) for key, value in facts.items()}
+    found = sensor_in(texts)
+    if found is None and len(sides := facts.get("sensor_resolution", ())) >= 2:
+        sides = sorted(sides[:2])
+        found = sensor_in({"width": str(sides[1]), "height": str(sides[0])})
+    for place in (node, *reversed(_above(file, name))):
+        if found is None and isinstance(place, h5py.Group):
+            numbers = {}
+            for key in ("width", "height"):
+                each = member(place, key, where)
+                if isinstance(each, h5py.Dataset) and each.size == 1 and each.dtype.kind in "iuf":
+                    check_dataset(each, size, where)
+                    numbers[key] = f"{np.ravel(each[()])[0]:.0f}"
+            found = sensor_in(numbers)
+    return found
 
 
 def _offset(file: Any, node: Any, size: int, where: str) -> int:
@@ -126,12 +249,21 @@ def _later(t: NDArray[Any], offset: int, where: str) -> NDArray[np.int64]:
     return t.astype(np.int64) + offset
 
 
-def _attributes(node: Any) -> Mapping[str, Any]:
-    """Attributes of a group that are a number or a text."""
-    found = {}
-    for key, value in node.attrs.items():
-        value = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
-        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        if isinstance(value, str | int | float):
-            found[key] = value
+def _attributes(nodes: list[Any], size: int, where: str) -> dict[str, Any]:
+    """Attributes of groups that are a number, a text or a size; those of the last count."""
+    found: dict[str, Any] = {}
+    for node in nodes:
+        check_attributes(node, size, where)
+        for key in node.attrs:
+            kind = node.attrs.get_id(key).dtype
+            if kind.hasobject and h5py.check_string_dtype(kind) is None:
+                continue
+            value = node.attrs[key]
+            if key == "sensor_resolution" and np.size(value) >= 2 and np.asarray(value).dtype.kind in "iu":
+                found[key] = tuple(int(side) for side in np.ravel(value)[:2])
+                continue
+            value = value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
+            value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            if isinstance(value, str | int | float):
+                found[key] = value
     return found

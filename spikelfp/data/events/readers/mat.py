@@ -3,12 +3,14 @@
 Two layouts:
 
 * a struct, such as ``TD``, or the file itself, with vectors t (or ts), x and perhaps y, p (or pol) as in
-  :data:`~.base.NAMES`, in µs (ASL-DVS; N-MNIST and N-Caltech101 as ``Read_Ndataset.m`` returns them);
+  :data:`~.base.NAMES`, in µs (ASL-DVS; N-MNIST and N-Caltech101 as ``Read_Ndataset.m`` returns them); of several,
+  structs of grey levels (:data:`~.tables.GREY_LEVELS`, such as ``EM``) are passed over;
 * ``spiketrain`` ``[C + 1, M]`` (ST-MNIST): a row of 1, -1 and 0 for each of ``C`` taxels and a last row of times in
   seconds. If ``C`` is a square, taxel ``i`` of a pad of that size is ``x = i mod √C``, ``y = i div √C``, else
   ``x = i``; 1 is ON and -1 is OFF. Times are rounded to µs.
 
-MATLAB counts from 1: if ``p`` is 1 and 2 (1 of OFF), 1 is taken off x, y and p. Sources:
+MATLAB counts from 1: :func:`~.tables.from_first_pixel` says when 1 is taken off x and y, and off a p of 1 and 2 (1 of
+OFF). Sources:
 https://github.com/gorchard/Matlab_AER_vision_functions, H. H. See et al., ST-MNIST, 2020.
 
 The file: 128 bytes of header, the last four the version 0x0100 and ``IM`` (little-endian). Then elements: kind and size
@@ -36,15 +38,18 @@ from spikelfp.data.events.event import Sensor
 from spikelfp.data.events.readers.base import (
     Recording,
     Source,
+    check_count,
     choose,
     finish,
     from_columns,
     is_events,
     pack,
     polarity,
+    sensor_in,
     suffixes,
 )
-from spikelfp.data.events.readers.hdf5 import read_hdf5
+from spikelfp.data.events.readers.hdf5 import read_groups
+from spikelfp.data.events.readers.tables import arrange, from_first_pixel, pick, without_grey_levels
 from spikelfp.errors import DataError
 from spikelfp.untrusted import most
 
@@ -163,21 +168,53 @@ def read_mat(source: Source, sensor: Sensor | None) -> Recording:
             :func:`~.base.from_columns`.
     """
     where, data = source.where, source.data
-    if data.startswith(b"MATLAB 7.3"):
-        return read_hdf5(source, sensor)
+    if data.startswith(b"MATLAB 7.3") or data.startswith(b"\x89HDF\r\n"):
+        return read_groups(source, sensor, matlab=True)
     content = variables(data, where)
-    facts = {"format": "MATLAB 5", "variables": tuple(content)}
-    if "spiketrain" in content:
+    facts: dict[str, Any] = {"format": "MATLAB 5", "variables": tuple(content)}
+    layout = source.layout
+    if "spiketrain" in content and layout.table in (None, "spiketrain"):
         return _pad(content["spiketrain"], where, facts)
-    structs = {name: value for name, value in content.items() if isinstance(value, dict)}
-    for name, value in {"": content, **structs}.items():
-        if is_events(value):
-            inside = f"{where}: {name[:40]!r}" if name else where
-            columns = {field: _vector(value[key], key, inside) for field, key in choose(value, inside).items()}
-            return from_columns(inside, _from_zero(columns), sensor, facts)
-    raise DataError(
-        f"{where}: no variable or struct with t and x, nor 'spiketrain', among {[name[:40] for name in content][:10]}"
-    )
+    found = dict(_tables(content))
+    if layout.table is None:
+        found = without_grey_levels(found)
+    if not found:
+        there = [name[:40] for name in content][:10]
+        raise DataError(f"{where}: no variable or struct with t and x, nor 'spiketrain', among {there}")
+    table, chosen = pick(found, _USUAL, layout.table, where)
+    name = str(chosen["table"]).strip("/")
+    inside = f"{where}: {name[:40]!r}" if name else where
+    if isinstance(table, dict):
+        columns = {field: _vector(table[key], key, inside) for field, key in choose(table, inside).items()}
+        own = sensor_in(_scalars(table))
+        more: dict[str, Any] = {}
+    else:
+        own = None
+        columns, more = arrange(table if table.shape[1] == 4 else table.T, layout.columns, inside)
+    check_count(max(len(column) for column in columns.values()), source.size, where)
+    columns, first = from_first_pixel(columns, layout.first_pixel, own or sensor)
+    return from_columns(inside, columns, sensor, {**facts, **chosen, **more, **first}, own=own)
+
+
+_USUAL = ("TD", "")
+"""Tables of published layouts; the last is the file itself."""
+
+
+def _tables(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Structs that may be events, and matrices of four columns whose name holds ``event``, by their paths."""
+    if is_events(content):
+        yield prefix.removesuffix("."), content
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _tables(value, f"{prefix}{name}.")
+        elif isinstance(value, np.ndarray) and "event" in name.lower() and value.ndim == 2 and 4 in value.shape:
+            yield prefix + name, value
+
+
+def _scalars(table: dict[str, Any]) -> dict[str, str]:
+    """Single whole numbers of a struct, as text."""
+    single = {name: value for name, value in table.items() if isinstance(value, np.ndarray) and value.size == 1}
+    return {name: str(int(value.flat[0])) for name, value in single.items() if value.flat[0] == np.floor(value.flat[0])}
 
 
 def _vector(value: Value, name: str, where: str) -> NDArray[Any]:
@@ -185,13 +222,6 @@ def _vector(value: Value, name: str, where: str) -> NDArray[Any]:
         found = f"shape {value.shape}" if isinstance(value, np.ndarray) else "another kind"
         raise DataError(f"{where}: {name} is no vector of numbers but of {found}")
     return value.reshape(-1)
-
-
-def _from_zero(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    p = columns.get("p")
-    if p is None or not len(p) or p.min() < 1 or p.max() != 2:
-        return columns
-    return {name: values if name == "t" else values.astype(np.float64) - 1 for name, values in columns.items()}
 
 
 def _pad(train: Value, where: str, facts: dict[str, Any]) -> Recording:
@@ -206,4 +236,4 @@ def _pad(train: Value, where: str, facts: dict[str, Any]) -> Recording:
     width, height = (side, side) if side * side == len(taxels) and side > 1 else (len(taxels), 1)
     t = np.rint(times[step] * 1e6).astype(np.int64)
     events = pack(where, t, taxel % width, taxel // width, p)
-    return finish(where, events, Sensor(width, height, 2), facts)
+    return finish(where, events, None, facts, own=Sensor(width, height, 2))

@@ -1,9 +1,12 @@
 """``.npy`` and ``.npz``: arrays of NumPy.
 
 A structured array ``[M]`` with fields t, x and perhaps y, p, in any order and by any of the names of
-:data:`~.base.NAMES`; or a plain one ``[M, 4]`` with the columns t, x, y, p, or ``[M, 2]`` with t, x. An archive
-``.npz`` holds one such array (called ``events`` if there are others), or one array ``[M]`` for each field. Times are
-µs.
+:data:`~.base.NAMES`; or a plain one ``[M, 4]`` with the columns t, x, y, p or in another order of
+:data:`~.tables.ORDERS` that the content fits, or ``[M, 2]`` with t, x. An archive ``.npz`` holds one such array (called
+``events`` if there are others, or the one that the user states), or one array ``[M]`` for each field. Times are µs.
+
+An archive may hold several recordings one after the other, with the event at which each begins in ``offsets``
+(:data:`OFFSETS`), perhaps followed by their end. One of them is read if the user states it, ``--table events[3]``.
 
 Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. Arrays of Python objects are pickles,
 which can run code, and are refused. Sizes are checked before anything is allocated or unpacked.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import zipfile
 from typing import Any
 
@@ -23,6 +27,7 @@ from spikelfp.data.events.event import Sensor
 from spikelfp.data.events.readers.base import (
     NAMES,
     ORDER,
+    PLURALS,
     Place,
     Recording,
     Source,
@@ -32,11 +37,16 @@ from spikelfp.data.events.readers.base import (
     numbered,
     suffixes,
 )
+from spikelfp.data.events.readers.tables import arrange
 from spikelfp.errors import DataError
 from spikelfp.terminal import first_line
 from spikelfp.untrusted import array_header, check_size, check_zip, read_entry
 
-_KNOWN = frozenset(name for names in NAMES.values() for name in names)
+OFFSETS = ("offsets", "offset", "starts", "splits", "indptr")
+"""Names of the array with the first event of each recording."""
+
+_KNOWN = frozenset(name for names in (*NAMES.values(), *PLURALS.values(), OFFSETS) for name in names)
+_ONE = re.compile(r"(.*)\[(\d{1,9})\]")
 
 
 @suffixes.register(".npy")
@@ -48,7 +58,7 @@ def read_npy(source: Source, sensor: Sensor | None) -> Recording:
             :func:`~.base.from_columns`.
     """
     array, place = parse(source.data, source.where)
-    return from_array(array, source.where, sensor, {"format": "NumPy array"}, place)
+    return from_array(array, source, source.where, sensor, {"format": "NumPy array"}, place)
 
 
 @suffixes.register(".npz")
@@ -58,12 +68,14 @@ def read_npz(source: Source, sensor: Sensor | None) -> Recording:
     Raises:
         DataError: as :func:`read_npy`, for a damaged archive, and one that unpacks to far more than its size.
     """
-    where = source.where
+    where, stated = source.where, source.layout.table
+    one = _ONE.fullmatch(stated or "")
+    stated = one[1] or None if one else stated
     try:
         with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
             check_zip(archive, source.size, where, together=False)
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            wanted = {name: info for name, info in members.items() if _wanted(name, len(members))}
+            wanted = {name: info for name, info in members.items() if _wanted(name, len(members), stated)}
             check_size(sum(info.file_size for info in wanted.values()), source.size, where)
             contents = {name: read_entry(archive, info, where) for name, info in wanted.items()}
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, UnicodeDecodeError) as error:
@@ -71,21 +83,58 @@ def read_npz(source: Source, sensor: Sensor | None) -> Recording:
             f"{where}: expected an archive of NumPy arrays, found it damaged ({first_line(error)})"
         ) from error
     arrays = {name: parse(content, f"{where}: {name[:40]!r}")[0] for name, content in contents.items()}
-    facts = {"format": "NumPy archive", "arrays": tuple(members)}
-    if is_events(arrays):
+    facts: dict[str, Any] = {"format": "NumPy archive", "arrays": tuple(members)}
+    starts = next((arrays.pop(name) for name in list(arrays) if name.lower() in OFFSETS and name != stated), None)
+    if is_events(arrays) and stated is None:
         chosen = choose(arrays, where)
-        return from_columns(where, {field: arrays[name] for field, name in chosen.items()}, sensor, facts)
-    name = "events" if "events" in arrays else next(iter(arrays), None)
-    if name is None or (name != "events" and len(members) > 1):
+        columns = {field: arrays[name] for field, name in chosen.items()}
+        part = _part(starts, columns["t"].size, one, "", where)
+        columns = {field: each[part] if each.ndim else each for field, each in columns.items()}
+        return from_columns(where, columns, sensor, facts)
+    name = stated or ("events" if "events" in arrays else next(iter(arrays), None))
+    if name not in arrays or (stated is None and name != "events" and len(members) > 1):
         raise DataError(
-            f"{where}: no array 'events', nor one each for t and x, among {[key[:40] for key in members][:10]}"
+            f"{where}: no array {(stated or 'events')[:40]!r}, nor one each for t and x, among "
+            f"{[key[:40] for key in members][:10]}; choose one with --table"
         )
     array = arrays[name]
-    return from_array(array, f"{where}: {name[:40]!r}", sensor, facts, numbered)
+    part = _part(starts, len(array) if array.ndim else 1, one, name, where)
+    array = array[part] if array.ndim else array
+    return from_array(array, source, f"{where}: {name[:40]!r}", sensor, {**facts, "table": name}, numbered)
 
 
-def _wanted(name: str, members: int) -> bool:
+def _wanted(name: str, members: int, stated: str | None) -> bool:
+    if stated is not None:
+        return name == stated or name.lower() in OFFSETS
     return members == 1 or name == "events" or name.lower() in _KNOWN
+
+
+def _part(starts: NDArray[Any] | None, events: int, one: re.Match[str] | None, name: str, where: str) -> slice:
+    """The events of the recording that the user states, or all of an archive that holds one.
+
+    Raises:
+        DataError: for offsets that cut the events otherwise, a recording that is not there, and several without one
+            that is stated.
+    """
+    if starts is None:
+        if one:
+            raise DataError(
+                f"{where}: {one[0][:60]!r} is not there: no array {' or '.join(OFFSETS[:2])} cuts its events"
+            )
+        return slice(None)
+    edges = [int(each) for each in np.ravel(starts)] if starts.dtype.kind in "iu" else []
+    edges += [events] if edges and edges[-1] != events else []
+    if len(edges) < 2 or edges[0] != 0 or edges != sorted(edges) or edges[-1] != events:
+        raise DataError(f"{where}: its offsets do not cut its {events} events into recordings")
+    number = int(one[2]) if one else 0
+    if len(edges) > 2 and one is None:
+        raise DataError(
+            f"{where}: holds {len(edges) - 1} recordings of {events} events together, cut by its offsets: state one, "
+            f"--table '{name}[0]', or save each in a file of its own"
+        )
+    if number >= len(edges) - 1:
+        raise DataError(f"{where}: holds recordings 0 to {len(edges) - 2}, {number} is stated")
+    return slice(edges[number], edges[number + 1])
 
 
 def parse(content: bytes, where: str) -> tuple[NDArray[Any], Place]:
@@ -109,19 +158,21 @@ def parse(content: bytes, where: str) -> tuple[NDArray[Any], Place]:
 
 
 def from_array(
-    array: NDArray[Any], where: str, sensor: Sensor | None, facts: dict[str, Any], place: Place
+    array: NDArray[Any], source: Source, where: str, sensor: Sensor | None, facts: dict[str, Any], place: Place
 ) -> Recording:
-    """Make a recording of a structured array, or of a plain one by :data:`~.base.ORDER`."""
+    """Make a recording of a structured array, or of a plain one (:func:`~.tables.arrange`)."""
+    if array.ndim and not len(array):
+        raise DataError(f"{where}: holds no events")
     if array.dtype.names is not None:
         if array.ndim != 1:
             raise DataError(f"{where}: expected events [M], found shape {array.shape}")
         chosen = choose(array.dtype.names, where)
         columns = {field: array[name] for field, name in chosen.items()}
         return from_columns(where, columns, sensor, facts, place=place)
-    if array.ndim != 2 or array.shape[1] not in (2, 4):
+    if array.ndim != 2 or array.shape[1] not in (2, 4) or array.dtype.kind not in "biuf":
         raise DataError(
             f"{where}: expected fields t, x, y, p or columns [M, 4] in the order {', '.join(ORDER)} ([M, 2]: t, x), "
             f"found {array.dtype} of shape {array.shape}"
         )
-    columns = {field: array[:, column] for column, field in enumerate(ORDER[: array.shape[1]])}
-    return from_columns(where, columns, sensor, facts, named=False, place=place)
+    columns, more = arrange(array, source.layout.columns, where)
+    return from_columns(where, columns, sensor, {**facts, **more}, named=False, place=place)

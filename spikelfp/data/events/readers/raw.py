@@ -347,11 +347,11 @@ def read_raw(source: Source, sensor: Sensor | None) -> Recording:
         raise DataError(
             f"{where}: words of endianness {order[:40]!r} are not read, only 'little' and, for EVT 2.1, 'legacy'"
         )
-    found = sensor_in({**facts, **options}) or _named(facts) or sensor
-    decoded = decode(words, header.end, where, found)
+    own = sensor_in({**facts, **options}) or _named(facts)
+    decoded = decode(words, header.end, where, own or sensor)
     facts = {**facts, "format": f"EVT {encoding}"}
     counted = {"before_clock": decoded.before_clock} if decoded.before_clock else {}
-    return finish(where, decoded.events, found, {**facts, **counted}, place=decoded.place)
+    return finish(where, decoded.events, sensor, {**facts, **counted}, place=decoded.place, own=own)
 
 
 def _encoding(facts: dict[str, str], where: str) -> tuple[str, dict[str, str]]:

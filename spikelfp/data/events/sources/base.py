@@ -173,6 +173,7 @@ class Subset(Recordings):
         self.name = source.name if name is None else name
         self.sensor, self.class_names = source.sensor, source.class_names
         self.labels = source.labels[chosen]
+        self.groups = None if source.groups is None else source.groups[chosen]
 
     def read(self, index: int) -> Events:
         return self.source.read(int(self.indices[index]))
@@ -206,6 +207,7 @@ class Joined(Recordings):
         self.sensor, self.class_names = first.sensor, first.class_names
         self.labels = np.concatenate([source.labels for source in sources])
         self._ends = np.cumsum([len(source) for source in sources])
+        self.groups = _joined_groups(self.sources)
 
     def read(self, index: int) -> Events:
         source, within = self._find(index)
@@ -223,6 +225,19 @@ class Joined(Recordings):
         index = range(len(self))[index]
         number = int(np.searchsorted(self._ends, index, side="right"))
         return self.sources[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
+def _joined_groups(sources: Sequence[Recordings]) -> Indices | None:
+    """Groups of several sources, of which no two share a group; ``None`` where no source has any."""
+    if all(source.groups is None for source in sources):
+        return None
+    found: list[Indices] = []
+    above = 0
+    for source in sources:
+        own = np.arange(len(source)) if source.groups is None else source.groups
+        found.append(own + above)
+        above = int(found[-1].max(initial=above - 1)) + 1
+    return np.concatenate(found)
 
 
 # Labels, and the recordings that are held out for the test

@@ -203,6 +203,26 @@ def facts_of_files(paths: Sequence[str | Path], kind: str, find_out: Callable[[s
     return facts
 
 
+def kept_fact(key: str, kind: str, find_out: Callable[[], str]) -> str:
+    """Look up one fact about content that has a hash, or find it out and keep it in the cache folder.
+
+    Args:
+        key: hash of the content.
+        kind: name of the fact.
+        find_out: makes the fact, a text that is not empty.
+
+    Returns:
+        The fact.
+    """
+    path = os.fsencode(f"content {key}")
+    with _known_facts() as known:
+        fact = _look_up(known, path, kind, "")
+        if fact is None:
+            fact = find_out()
+            _keep(known, [(path, kind, "", fact)])
+    return fact
+
+
 @contextlib.contextmanager
 def _known_facts() -> Iterator[sqlite3.Connection | None]:
     """Open the file of facts; ``None`` where there can be none."""

@@ -33,8 +33,8 @@ from spikelfp.data.events.sources.files import (
     user_path,
     version_of,
 )
-from spikelfp.errors import DataError
-from spikelfp.untrusted import check_dataset, check_size, member, open_hdf5, open_regular, unpack_stream
+from spikelfp.errors import DataError, UserError
+from spikelfp.untrusted import check_dataset, check_lengths, check_size, member, open_hdf5, open_regular, unpack_stream
 
 COCHLEA = Pipeline(Binning(window=10_000, most=100, origin=0))
 BRAILLE = Pipeline(Binning(window=50_000, most=26, levels=4, origin=0))
@@ -98,12 +98,13 @@ def braille(data_dir: Path | None = None, *, skip_bad: bool = False) -> EventSpl
     return _one_file("braille", path, BRAILLE, _FINGERTIP)
 
 
-@prefixes.register("hdf5")
+@prefixes.register("hdf5", own_sensor=True)
 def hdf5(
     rest: str,
     data_dir: Path | None = None,
     *,
     skip_bad: bool = False,
+    sensor: Sensor | None = None,
     channels: int | None = None,
     pipeline: Pipeline = OTHER,
 ) -> EventSplits:
@@ -117,12 +118,18 @@ def hdf5(
         rest: path, from ``data_dir``, if it is given, or from the working directory, or from the usual data folder.
         data_dir: folder of the data sets.
         skip_bad: of all sources; these files are good or not as a whole.
-        channels: of the line; ``None``: one more than the largest unit of all files.
+        sensor: the line, with its number of channels.
+        channels: of the line; ``None``: those of ``sensor``, else one more than the largest unit of all files.
         pipeline: from events to sequences.
 
     Raises:
         DataError: for a path that is missing, a folder whose files do not tell their parts, and damaged files.
+        UserError: for a sensor that is no line of channels.
     """
+    if sensor is not None:
+        if not sensor.is_line:
+            raise UserError(f"hdf5:{rest} holds spikes of a line of channels, and not of {sensor}: --sensor CHANNELS")
+        channels = sensor.width
     path, name = user_path(rest, data_dir), f"hdf5:{rest}"
     if not path.is_dir():
         return _one_file(name, path, pipeline, channels)
@@ -270,6 +277,7 @@ def _largest_unit(file: h5py.File, path: str) -> int:
     units = _lists(file, "spikes/units", path)
     largest = total = 0
     for first in range(0, len(units), _TOGETHER):
+        check_lengths(units, _size(file), path, slice(first, first + _TOGETHER))
         part = units[first : first + _TOGETHER]
         total += sum(each.nbytes for each in part)
         check_size(total, _size(file), f"{path}, spikes/units")
@@ -294,6 +302,8 @@ def _block(version: FileVersion, number: int) -> list[tuple[Array, Array]]:
     part = slice(number * _TOGETHER, (number + 1) * _TOGETHER)
     with _opened(version.path) as file:
         times, units = (_lists(file, key, version.path) for key in ("spikes/times", "spikes/units"))
+        for each in (times, units):
+            check_lengths(each, _size(file), version.path, part)
         return list(zip(times[part], units[part], strict=True))
 
 

@@ -1,0 +1,50 @@
+"""Networks whose hidden neurons have thresholds that rise with every spike."""
+
+from __future__ import annotations
+
+import torch
+
+from spikelfp import nn
+from spikelfp.errors import UserError
+from spikelfp.nn import graph
+
+
+def make_adaptive(net: torch.nn.Module, phi: float = 0.2, rho: float = 0.97) -> None:
+    """Replace the LIF neurons of hidden layers by :class:`spikelfp.nn.ALIF`, in place.
+
+    Neurons keep their constants, and decays that learn go on learning. The output layer keeps its threshold: there,
+    a rise would take from the class that is ahead::
+
+        net = models.lif_mlp([700, 256, 20])
+        models.make_adaptive(net, phi=0.2, rho=0.97)
+
+    Args:
+        net: the network.
+        phi: rise of the threshold by a spike, 0 or more, in units of the membrane.
+        rho: decay of the rise per step, (0, 1].
+
+    Raises:
+        UserError: for hidden neurons of another kind, and a network without hidden neurons.
+    """
+    last, found = graph.last_layer(net), 0
+    for name, layer in list(net.named_modules()):
+        if not isinstance(layer, nn.Neurons) or layer is last:
+            continue
+        if type(layer) is not nn.LIF:
+            raise UserError(
+                f"layer {name} is a {type(layer).__name__}, which has no form with a threshold that rises: take a "
+                "network of nn.LIF (lif-mlp, lif-conv), or leave out --adapt"
+            )
+        made = nn.ALIF(
+            threshold=layer.threshold, reset=layer.reset, denominator=layer.denominator,
+            rho=rho, phi=phi, floor=layer.floor, margin=layer.margin,
+        )  # fmt: skip
+        if layer.decay is None:
+            made.beta = layer.beta
+        else:
+            made.decay = layer.decay
+        holder, _, own = name.rpartition(".")
+        setattr(net.get_submodule(holder), own, made)
+        found += 1
+    if not found:
+        raise UserError("the network has no hidden neurons whose thresholds could rise: choose --hidden, or no --adapt")

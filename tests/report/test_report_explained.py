@@ -1,0 +1,100 @@
+"""``spikelfp explain``: the curve of a run, its picture, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from spikelfp import explain
+from spikelfp.cli import app
+from spikelfp.errors import UserError
+from spikelfp.report.explained import draw, explain_run
+from spikelfp.training.config import RunConfig
+from spikelfp.training.run import load_run, train
+
+
+def test_command_prints_the_curve_and_writes_the_picture(run) -> None:
+    folder = run("spiking-mlp")
+    done = CliRunner().invoke(app, ["explain", str(folder), "--samples", "60", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found["accuracy"][0] == found["random"][0]
+    assert found["accuracy"][3] < found["random"][3]
+    assert f"{found['accuracy'][3]:.4f}" in done.output
+    with Image.open(folder / "explain.png") as picture:
+        assert picture.width > picture.height
+    loaded = load_run(folder)
+    x, labels = loaded.splits().test.__getitems__(range(60))
+    trainer = loaded.trainer()
+    batch = trainer.batch(x, labels)
+    worth = explain.relevance(loaded.net, batch.sequence, rule=trainer.method.rule)
+    own = explain.deletion(loaded.net, batch.sequence, labels, worth, over_time=True)
+    assert list(own.accuracy) == found["accuracy"]
+
+
+def test_sequences_lose_inputs_step_by_step(tmp_path: Path) -> None:
+    folder, random = tmp_path / "lines", np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in range(2):
+            (folder / part / str(label)).mkdir(parents=True)
+            for number in range(6):
+                channels = random.integers(0, 3, 30) + 3 * label
+                channels[0] = 5
+                events = np.stack([np.sort(random.integers(0, 3000 * (1 + number % 2), 30)), channels], 1)
+                np.save(folder / part / str(label) / f"{number}.npy", events)
+    config = RunConfig(
+        data=f"folder:{folder}", model="lif-rnn", hidden=(12,), window=1.0, steps=6, epochs=2, device="cpu"
+    )
+    train(config, tmp_path / "run", progress=False)
+    curve = explain_run(tmp_path / "run", tmp_path / "a.png", 12)
+    assert (
+        curve.accuracy[0]
+        == curve.random[0]
+        == load_run(tmp_path / "run").trainer().evaluate(load_run(tmp_path / "run").splits().test).accuracy
+    )
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_shows_relevance_in_its_place() -> None:
+    image, worth = np.zeros((3, 1, 8, 8)), np.zeros((3, 1, 8, 8))
+    image[:, 0, 2, 5] = 1.0
+    worth[:, 0, 2, 5], worth[:, 0, 6, 1] = 1.0, -1.0
+    curve = explain.Deletion((0.0, 0.5), (1.0, 0.2), (1.0, 0.9))
+    with Image.open(io.BytesIO(draw([image], [worth], ["two"], curve))) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    blue = (pixels[..., 2] - pixels[..., 0] > 100).nonzero()
+    orange = (pixels[..., 0] - pixels[..., 2] > 100).nonzero()
+    left = pixels.shape[1] * 0.5
+    rows, columns = blue[0][blue[1] < left], blue[1][blue[1] < left]
+    other = orange[1] < left
+    assert np.median(rows) < np.median(orange[0][other])
+    assert np.median(columns) > np.median(orange[1][other])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--weights", "first"], "last or best"),
+        (["--out", "a.jpg"], "NAME.png"),
+        (["--samples", "0"], "equal to 1"),
+    ],
+)
+def test_mistakes_are_told(run, options, said) -> None:
+    done = CliRunner().invoke(app, ["explain", str(run("one-epoch")), *options])
+    assert done.exit_code != 0
+    assert said in done.output + str(done.exception)
+
+
+def test_a_task_without_classes_is_refused(tmp_path: Path) -> None:
+    rows = "\n".join(f"{n},{n % 3},{n * 0.5}" for n in range(30))
+    (tmp_path / "t.csv").write_text("a,b,price\n" + rows)
+    options = {"data": f"csv:{tmp_path / 't.csv'}", "target": "price", "hidden": (4,), "steps": 2, "epochs": 1}
+    train(RunConfig(**options, device="cpu"), tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match="explanations are of classes"):
+        explain_run(tmp_path / "run", tmp_path / "a.png")
