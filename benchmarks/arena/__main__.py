@@ -21,12 +21,13 @@ from typing import Any
 from benchmarks.arena import counts
 from benchmarks.arena.plot import plot
 from benchmarks.arena.tasks import NEEDS, TASKS, Task, shortened
-from benchmarks.record import arguments, save
+from benchmarks.record import RESULTS, arguments, save
 from benchmarks.tables import rows
 from benchmarks.trained.folders import words
 from benchmarks.trained.table import add_options, planned
 from spikelfp import data
 from spikelfp.errors import DataError
+from spikelfp.files import write_text
 
 RUNS = Path(__file__).parents[1] / ".cache" / "arena"
 """Folder of the runs."""
@@ -95,6 +96,39 @@ def markdown(table: Table, about: str) -> str:
     return "\n".join([*lines, ""])
 
 
+BEGIN, END = "<!-- arena: begin -->\n", "<!-- arena: end -->\n"
+PAGE = Path(__file__).parents[2] / "docs" / "events.md"
+"""The page of the documentation that shows the accuracies, between these marks."""
+
+
+def accuracies(table: Table) -> list[str]:
+    """Write the mean accuracies of all methods, in percent, a column for each task that was run."""
+    shown = {name: task for name, task in table.items() if any(row["runs"] for row in task.get("rows", {}).values())}
+    names: dict[str, str] = {key: row["name"] for task in shown.values() for key, row in task["rows"].items()}
+    body = []
+    for key, name in names.items():
+        found = [_percent(task["rows"].get(key, {}).get("runs", [])) for task in shown.values()]
+        if any(cell != "–" for cell in found):
+            body.append([name, *found])
+    counts = [f"{100 * own['accuracy']:.1f}" if (own := task.get("counts")) else "–" for task in shown.values()]
+    body.append(["logistic regression on counts", *counts])
+    return rows(["test accuracy, %", *shown], body)
+
+
+def _percent(runs: list[dict[str, Any]]) -> str:
+    scores = [100 * run["scores"][-1] for run in runs if run["finished"]]
+    if not scores:
+        return "–"
+    return f"{statistics.mean(scores):.1f}" + (f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else "")
+
+
+def into_page(text: str, table: Table) -> str:
+    """Put the accuracies between the marks of a page."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + "\n" + "\n".join(accuracies(table)) + "\n" + END + after
+
+
 def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None:
     """Run what is missing, print, and write the results."""
     parser = arguments(__doc__)
@@ -117,6 +151,8 @@ def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None
     table = {name: table[name] for name in tasks if name in table}
     how = "Every method chose one of four options on a validation part; runs of spikelfp train, one thread each"
     save("arena", how, table, markdown, plot, folder=plan.folder)
+    if plan.folder == RESULTS:
+        write_text(PAGE, into_page(PAGE.read_text(), table))
 
 
 if __name__ == "__main__":

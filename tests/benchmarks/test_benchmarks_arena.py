@@ -168,6 +168,29 @@ def test_counts_are_kept_and_stand_in_the_table(lines, tmp_path):
     assert "| logistic regression on counts | 1.0000 |" in arena.markdown(table, "How")
 
 
+def test_the_page_has_a_column_for_each_task_that_was_run():
+    def task(*scores, counts=None):
+        runs = [{"scores": [0.1, score], "finished": True} for score in scores]
+        named = {"lfp": {"name": "LFP", "runs": runs}, "f3": {"name": "F³", "runs": []}}
+        return {"rows": named, "counts": counts}
+
+    table = {"a": task(0.5, 0.6), "b": task(0.875, counts={"accuracy": 0.25}), "c": task(), "d": {"missing": "no file"}}
+    page = arena.into_page(f"x\n{arena.BEGIN}old\n{arena.END}y\n", table)
+    assert page.startswith(f"x\n{arena.BEGIN}\n")
+    assert page.endswith(f"\n{arena.END}y\n")
+    assert "old" not in page
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    assert cells[0] == ["test accuracy, %", "a", "b"]
+    assert cells[2:] == [["LFP", "55.0 ± 7.1", "87.5"], ["logistic regression on counts", "–", "25.0"]]
+
+
+def test_the_page_shows_what_the_results_hold():
+    held = Path(__file__).parents[2] / "benchmarks" / "results" / "arena.json"
+    text = arena.PAGE.read_text()
+    table = json.loads(held.read_text())["networks"]
+    assert arena.into_page(text, table) == text, "python -m benchmarks.arena --collect writes it anew"
+
+
 def test_a_classifier_of_counts_is_at_chance_where_times_say_all(made):
     for name in ("intervals", "coincidence"):
         splits = data.load(name)
