@@ -25,6 +25,7 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from benchmarks.networks import PAPER
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.tables import rows
 from benchmarks.turns import medians
@@ -137,9 +138,9 @@ def conv_net(shape: tuple[int, ...], classes: int) -> nn.Sequential:
     _, height, width = shape
     side = [((edge - 4) // 2 - 2) // 2 for edge in (height, width)]
     return nn.Sequential(
-        nn.Conv2d(shape[0], 12, 5), nn.AvgPool2d(2), nn.LIF(),
-        nn.Conv2d(12, 32, 3), nn.AvgPool2d(2), nn.LIF(),
-        nn.Flatten(), nn.Linear(32 * side[0] * side[1], classes), nn.LIF(),
+        nn.Conv2d(shape[0], 12, 5), nn.AvgPool2d(2), nn.LIF(**PAPER),
+        nn.Conv2d(12, 32, 3), nn.AvgPool2d(2), nn.LIF(**PAPER),
+        nn.Flatten(), nn.Linear(32 * side[0] * side[1], classes), nn.LIF(**PAPER),
     )  # fmt: skip
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.forward.sections import SECTIONS, shortened
-from benchmarks.record import RESULTS, arguments, folder_of, save
+from benchmarks.record import RESULTS, arguments, save
 from benchmarks.tables import rows
 from benchmarks.trained.folders import words
-from benchmarks.trained.table import Section, measure, names_of
+from benchmarks.trained.table import Section, add_options, planned
 from spikelfp.files import write_text
 
 RUNS = Path(__file__).parent / ".cache" / "forward_only"
@@ -136,23 +136,16 @@ def markdown(table: Table, about: str) -> str:
 def main(given: list[str] | None = None, sections: dict[str, Section] = SECTIONS) -> None:
     """Run what is missing, print, and write the results."""
     parser = arguments(__doc__)
-    parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
-    parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {RUNS})")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method, where a section says none (3)")
-    parser.add_argument("--only", type=names_of(sections), help=f"sections, separated by commas: {', '.join(sections)}")
-    parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
+    add_options(parser, sections, RUNS)
     options = parser.parse_args(given)
-    folder = folder_of(options)
-    runs = options.runs or (folder / "forward_only.quick" if options.quick else RUNS)
-    common = {} if options.data_dir is None else {"data_dir": options.data_dir}
-    path = folder / "forward_only.json"
+    plan = planned(options, "forward_only", RUNS)
+    path = plan.folder / "forward_only.json"
     table: Table = json.loads(path.read_text())["networks"] if path.exists() and not options.quick else {}
     for name in options.only or sections:
-        section = shortened(sections[name]) if options.quick else sections[name]
-        table[name] = measure(name, section, runs, common, 1 if options.quick else options.seeds, options.collect)
+        table[name] = plan.measure(name, shortened(sections[name]) if options.quick else sections[name])
     table = {name: table[name] for name in sections if name in table}
-    save("forward_only", "Runs of spikelfp train, one thread each", table, markdown, folder=folder)
-    if folder == RESULTS:
+    save("forward_only", "Runs of spikelfp train, one thread each", table, markdown, folder=plan.folder)
+    if plan.folder == RESULTS:
         write_text(PAGE, into_page(PAGE.read_text(), table))
 
 

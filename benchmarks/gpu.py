@@ -20,6 +20,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks.networks import PAPER
 from benchmarks.record import arguments, folder_of, save
 from spikelfp import methods, models, nn, propagate, rewards
 from spikelfp.functional import recurrent as fused
@@ -136,7 +137,7 @@ def training(rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("eager", "captured"):
         torch.manual_seed(0)
-        net = models.lif_mlp(SIZES).cuda()
+        net = models.lif_mlp(SIZES, **PAPER).cuda()
         optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=True, capturable=True)
         if name == "captured":
             step = CapturedStep(net, method, optimizer)
@@ -167,7 +168,7 @@ def recurrence(rounds: int, sizes: list[int], steps: int, batches: list[int], de
     method = rewards.SpikeSequence()
     for batch in batches:
         torch.manual_seed(0)
-        net = models.lif_rnn(sizes).to(device)
+        net = models.lif_rnn(sizes, **PAPER).to(device)
         x = (torch.rand(steps, batch, sizes[0], device=device) < 0.03).float()
         labels = torch.randint(sizes[-1], (batch,), device=device)
 
@@ -206,7 +207,7 @@ def large_layer(bandwidth: float, rounds: int) -> dict[str, Any]:
     for name, (products, autocast) in precisions.items():
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(products)
-        net = nn.Sequential(nn.Linear(neurons, neurons), nn.LIF()).cuda()
+        net = nn.Sequential(nn.Linear(neurons, neurons), nn.LIF(**PAPER)).cuda()
         x = (torch.rand(steps, batch, neurons, device="cuda") < 0.1).float()
         reward = torch.randn(steps, batch, neurons, device="cuda")
         torch.cuda.reset_peak_memory_stats()

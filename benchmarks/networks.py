@@ -13,6 +13,9 @@ from benchmarks.contenders import CONVOLUTIONS, FLOOR, LFPROP, SNNTORCH
 
 Network = dict[str, Any]
 
+PAPER: dict[str, Any] = {"floor": 0.0, "margin": 1.0}
+"""The paper's rule, as options of neurons and of runs: benchmarks of time and memory learn by it."""
+
 DEEP: Network = {"kind": "mlp", "sizes": [784, 1000, 1000, 10], "steps": 25, "batch": 128}
 LENET: Network = {"kind": "lenet", "steps": 25, "batch": 128}
 

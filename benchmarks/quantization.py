@@ -1,7 +1,8 @@
 """Accuracy with weights of a few bits, quantised after and while training: ``python -m benchmarks.quantization``.
 
-MNIST, 784-1000-10 LIF neurons, 15 steps, batch 128, three epochs, the defaults of ``spikelfp train``. All quantise
-alike (:class:`spikelfp.quantized.WeightGrids`): one scale a layer of least squared error, whole thresholds and biases.
+MNIST, 784-1000-10 LIF neurons, 15 steps, batch 128, three epochs, LFP by the paper's rule, else the defaults of
+``spikelfp train``. All quantise alike (:class:`spikelfp.quantized.WeightGrids`): one scale a layer of least squared
+error, whole thresholds and biases.
 
 * after training: a network trained in floats by LFP, its weights then put on grids;
 * LFP, masters: LFP with quantised weights in every forward pass, updates to float masters;
@@ -24,6 +25,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.epochs import settings_for
+from benchmarks.networks import PAPER
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.tables import rows
 from spikelfp import data
@@ -33,9 +35,9 @@ from spikelfp.training.run import make_evaluator, make_trainer
 
 BITS = (8, 4, 2)
 AFTER = "LFP, quantised after training"
-TRAINED = {
-    "LFP, masters": {"method": "lfp", "weight_update": "masters"},
-    "LFP, stochastic": {"method": "lfp", "weight_update": "stochastic"},
+TRAINED: dict[str, dict[str, Any]] = {
+    "LFP, masters": {"method": "lfp", "weight_update": "masters"} | PAPER,
+    "LFP, stochastic": {"method": "lfp", "weight_update": "stochastic"} | PAPER,
     "surrogate, straight-through": {"method": "surrogate", "weight_update": "masters"},
 }
 GOALS = {4: 0.005, 2: 0.008}
@@ -82,9 +84,9 @@ def measure(settings: dict[str, Any], seeds: int, bits: tuple[int, ...] = BITS) 
         console.print(f"seed {seed}  {way}, {width} bits: {accuracy:.4f}  ({time.perf_counter() - since:.0f} s)")
 
     for seed in range(seeds):
-        for method, way in (("lfp", AFTER), ("surrogate", "surrogate, straight-through")):
+        for method, way, rule in (("lfp", AFTER, PAPER), ("surrogate", "surrogate, straight-through", {})):
             start = time.perf_counter()
-            config = config_of(settings, seed, method=method)
+            config = config_of(settings, seed, method=method, **rule)
             net, accuracy = trained(config, splits)
             note(way, FLOAT, seed, accuracy, start)
             if way == AFTER:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from benchmarks.networks import PAPER
 from benchmarks.plots import plot_rules
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.turns import medians
@@ -21,8 +22,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...], int]] = 
     "ReLU 784-1000-1000-10": (lambda: models.mlp([784, 1000, 1000, 10]), (128, 1, 28, 28), 1),
     "ReLU LeNet": (lambda: models.lenet(), (128, 1, 28, 28), 1),
     "ReLU VGG-like, 32×32": (lambda: models.vgg_like(), (32, 3, 32, 32), 1),
-    "LIF 784-1000-10, T 15": (lambda: models.lif_mlp([784, 1000, 10]), (128, 1, 28, 28), 15),
-    "LIF LeNet, T 10": (lambda: models.lif_lenet(), (32, 1, 28, 28), 10),
+    "LIF 784-1000-10, T 15": (lambda: models.lif_mlp([784, 1000, 10], **PAPER), (128, 1, 28, 28), 15),
+    "LIF LeNet, T 10": (lambda: models.lif_lenet(**PAPER), (32, 1, 28, 28), 10),
 }
 RULES: dict[str, rules.Rule] = {
     "gradient": rules.Surrogate(),

@@ -23,7 +23,7 @@ from rich.console import Console
 from torch import Tensor
 
 import spikelfp
-from benchmarks.networks import Network
+from benchmarks.networks import PAPER, Network
 from spikelfp import TemporalTrainer, data, models, nn
 from spikelfp.analysis import spike_rates
 from spikelfp.files import write_tensors
@@ -69,8 +69,8 @@ def make(network: Network) -> dict[str, Any]:
         train, _ = digits()
     images, labels = train.__getitems__([index % len(train) for index in range(network["batch"])])
     torch.manual_seed(0)
-    made = {"lenet": lambda sizes: models.lif_lenet(), "mlp": models.lif_mlp, "rnn": models.lif_rnn}
-    net = made[network["kind"]](network.get("sizes", []))
+    made = {"lenet": lambda sizes, **o: models.lif_lenet(**o), "mlp": models.lif_mlp, "rnn": models.lif_rnn}
+    net = made[network["kind"]](network.get("sizes", []), **PAPER)
     if recurrent:
         images = images.transpose(0, 1).contiguous()
     if start["how"] == "scaled":

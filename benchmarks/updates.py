@@ -1,9 +1,9 @@
 """Size and time of streams of weight updates, compared with dense images: ``python -m benchmarks.updates``.
 
-MNIST, 784-1000-10 LIF neurons, 15 steps, LFP one sample at a time, 8 bits, a comparison of the weights after every
-step, the base image in the stream. Recordings start from a network trained for one epoch in batches of 128, and from a
-new one. Dense means one image of all integers for each step. Without the files of MNIST the digits of scikit-learn are
-used. Learning rates are fixed, not searched. Writes ``updates.json`` and ``updates.md``.
+MNIST, 784-1000-10 LIF neurons, 15 steps, LFP by the paper's rule, one sample at a time, 8 bits, a comparison of the
+weights after every step, the base image in the stream. Recordings start from a network trained for one epoch in batches
+of 128, and from a new one. Dense means one image of all integers for each step. Without the files of MNIST the digits
+of scikit-learn are used. Learning rates are fixed, not searched. Writes ``updates.json`` and ``updates.md``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.epochs import settings_for
+from benchmarks.networks import PAPER
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.tables import rows
 from hw_export.updates import inspect
@@ -40,7 +41,7 @@ def measure(settings: dict[str, Any], steps: int) -> dict[str, dict[str, float]]
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig(
             data=settings["data"], data_dir=settings["data_dir"], hidden=tuple(settings["sizes"][1:-1]),
-            steps=settings["steps"], epochs=1, device="cpu",
+            steps=settings["steps"], epochs=1, device="cpu", **PAPER,
         )  # fmt: skip
         train(config, Path(folder) / "run", progress=False)
         for name, options in RECORDINGS.items():

@@ -12,6 +12,8 @@ RESETS = ("subtract", "immediate", "zero")
 SNNTORCH_RESETS = ("subtract", "zero")
 """Those that snnTorch has too."""
 DENOMINATORS = ("inflow", "increment")
+PAPER = {"floor": 0.0, "margin": 1.0}
+"""The rule of the paper, for what is compared with it or with other implementations; layers have others by default."""
 
 
 def sign(z: float) -> float:

@@ -1,7 +1,8 @@
 """Every method on every data set, tuned alike, in one table: ``python -m benchmarks.arena``.
 
 Each method chooses one of four options by its accuracy on a validation part, with the first seed, and is trained again
-with it on the whole training part. Only these runs are tested. Every number is that of a run of ``spikelfp train`` in a
+with it on the whole training part. Only these runs are tested. Logistic regression on counts of events stands beside
+them; it chooses its regularisation likewise. Every number is that of a run of ``spikelfp train`` in a
 folder of ``--runs``: a run that is finished is not run again, and one that was stopped goes on. ``--collect`` runs
 nothing and reads what there is. A data set that is not at hand is left out by name. ``--quick`` needs no data.
 
@@ -17,12 +18,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arena import counts
 from benchmarks.arena.plot import plot
-from benchmarks.arena.tasks import NEEDS, TASKS, shortened
-from benchmarks.record import arguments, folder_of, save
+from benchmarks.arena.tasks import NEEDS, TASKS, Task, shortened
+from benchmarks.record import arguments, save
 from benchmarks.tables import rows
 from benchmarks.trained.folders import words
-from benchmarks.trained.table import Section, measure, names_of
+from benchmarks.trained.table import add_options, planned
 from spikelfp import data
 from spikelfp.errors import DataError
 
@@ -75,7 +77,10 @@ def markdown(table: Table, about: str) -> str:
             lines += [f"## {name}", "", f"Left out, since the data are not at hand: {task['missing']}", ""]
             continue
         lines += [f"## {task['title']}", "", *textwrap.wrap(task["about"], 118), ""]
-        lines += rows(HEAD, [cells(row) for row in task["rows"].values()])
+        body = [cells(row) for row in task["rows"].values() if row["runs"]]
+        if task.get("counts"):
+            body.append(["logistic regression on counts", f"{task['counts']['accuracy']:.4f}", *["–"] * 5])
+        lines += rows(HEAD, body)
         tried = [
             [row["name"], " ".join(words(one["choice"])), f"{one['score']:.4f}"]
             for row in task["rows"].values()
@@ -90,19 +95,13 @@ def markdown(table: Table, about: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def main(given: list[str] | None = None, tasks: dict[str, Section] = TASKS) -> None:
+def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None:
     """Run what is missing, print, and write the results."""
     parser = arguments(__doc__)
-    parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
-    parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {RUNS})")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method with its choice (default 3)")
-    parser.add_argument("--only", type=names_of(tasks), help=f"tasks, separated by commas: {', '.join(tasks)}")
-    parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
+    add_options(parser, tasks, RUNS)
     options = parser.parse_args(given)
-    folder = folder_of(options)
-    runs = options.runs or (folder / "arena.quick" if options.quick else RUNS)
-    common = {} if options.data_dir is None else {"data_dir": options.data_dir}
-    path = folder / "arena.json"
+    plan = planned(options, "arena", RUNS)
+    path = plan.folder / "arena.json"
     table: Table = json.loads(path.read_text())["networks"] if path.exists() and not options.quick else {}
     for name in options.only or (name for name in tasks if not options.quick or name not in NEEDS):
         missing = "" if options.quick or options.collect else at_hand(name, options.data_dir)
@@ -111,10 +110,13 @@ def main(given: list[str] | None = None, tasks: dict[str, Section] = TASKS) -> N
             table[name] = {"missing": missing}
             continue
         task = shortened(tasks[name]) if options.quick else tasks[name]
-        table[name] = measure(name, task, runs, common, 1 if options.quick else options.seeds, options.collect)
+        table[name] = plan.measure(name, task)
+        if task.parts:
+            given, file = task.counts | plan.common, plan.runs / f"{name}_counts.json"
+            table[name]["counts"] = counts.once(file, task.parts, given, options.collect)
     table = {name: table[name] for name in tasks if name in table}
     how = "Every method chose one of four options on a validation part; runs of spikelfp train, one thread each"
-    save("arena", how, table, markdown, plot, folder=folder)
+    save("arena", how, table, markdown, plot, folder=plan.folder)
 
 
 if __name__ == "__main__":

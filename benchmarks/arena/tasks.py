@@ -6,9 +6,8 @@ of 256, 800 and 512 neurons, T 10, 20 epochs.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.trained.table import PART, Options, Row, Section
 
@@ -19,28 +18,43 @@ PLUGIN = {"plugin": str(Path(__file__).with_name("data.py"))}
 """Options that make the data sets of the arena known."""
 
 
-def rates(*values: float, **options: Any) -> tuple[Options, ...]:
-    """Make a choice of each learning rate."""
-    return tuple({"lr": value} | options for value in values)
+SMOOTH = {"label_smoothing": 0.1}
+COUNTS = {"reward": "count-softmax"}
+BY_REWARD: tuple[Options, ...] = (
+    {"lr": 3e-3},
+    {"lr": 3e-3} | COUNTS | SMOOTH,
+    {"lr": 5e-3, "beta": 0.8} | COUNTS | SMOOTH,
+    {"lr": 5e-3, "beta": 0.8} | COUNTS,
+)
+FED_BACK: tuple[Options, ...] = (
+    {"lr": 3e-3},
+    {"lr": 3e-3} | COUNTS,
+    {"lr": 3e-3, "beta": 0.8} | COUNTS,
+    {"lr": 5e-3, "beta": 0.8} | COUNTS,
+)
+"""Without label smoothing, which methods of blocks do not take."""
 
-
-BY_REWARD = (*rates(1e-3, 3e-3), *rates(1e-3, 3e-3, reward="count-softmax"))
-FED_BACK = tuple(choice | {"floor": 1.0} for choice in BY_REWARD)
-"""Feedback reaches silent neurons, too, whose denominators need a floor."""
+STEEP = {"slope": 5.0}
+"""The best slope of docs/training.md."""
+BY_LOSS: tuple[Options, ...] = (
+    {"lr": 2e-3} | STEEP,
+    {"lr": 2e-3, "loss": "count"} | STEEP | SMOOTH,
+    {"lr": 2e-3, "loss": "count", "beta": 0.8} | STEEP | SMOOTH,
+    {"lr": 4e-3, "loss": "count", "beta": 0.8} | STEEP,
+)
+BY_STEP: tuple[Options, ...] = ({"lr": 5e-4}, {"lr": 2e-3}, {"lr": 2e-3, "beta": 0.8}, {"lr": 5e-3, "beta": 0.8})
 
 ROWS = {
     "lfp": Row("LFP", {"method": "lfp"}, choices=BY_REWARD),
-    "surrogate": Row(
-        "surrogate gradient", {"method": "surrogate"}, choices=(*rates(1e-3, 3e-3), *rates(1e-3, 3e-3, loss="count"))
-    ),
+    "surrogate": Row("surrogate gradient", {"method": "surrogate"}, choices=BY_LOSS),
     "f3": Row("F³", {"method": "f3"}, choices=FED_BACK),
     "dfa": Row("DFA", {"method": "dfa"}, choices=FED_BACK),
     "drtp": Row("DRTP", {"method": "drtp"}, choices=FED_BACK),
-    "llo": Row("last layer only", {"method": "llo"}, choices=BY_REWARD),
+    "llo": Row("last layer only", {"method": "llo"}, choices=FED_BACK),
     "lfp-online": Row("LFP, online", {"method": "lfp", "credit": "online"}, choices=BY_REWARD),
-    "e-prop": Row("e-prop", {"method": "e-prop"}, choices=rates(5e-4, 1e-3, 3e-3, 1e-2)),
-    "ottt": Row("OTTT", {"method": "ottt"}, choices=rates(5e-4, 1e-3, 3e-3, 1e-2)),
-    "decolle": Row("DECOLLE", {"method": "decolle"}, choices=rates(5e-4, 1e-3, 3e-3, 1e-2)),
+    "e-prop": Row("e-prop", {"method": "e-prop"}, choices=BY_STEP),
+    "ottt": Row("OTTT", {"method": "ottt"}, choices=BY_STEP),
+    "decolle": Row("DECOLLE", {"method": "decolle"}, choices=BY_STEP),
 }
 """Methods; every one has as many choices."""
 
@@ -58,22 +72,36 @@ def dense(data: str, hidden: int) -> Options:
 IMAGES = {"encoding": "rate"}
 FEWER = {"validation": 0.2, "epochs": 10}
 
-TASKS: dict[str, Section] = {
-    "mnist": Section(
+
+@dataclass(frozen=True)
+class Task(Section):
+    """Runs of every method on one data set.
+
+    Attributes:
+        parts: stretches of time in which logistic regression sees the counts of events; 0 for none.
+        counts: options of the data that it sees.
+    """
+
+    parts: int = 0
+    counts: Options = field(default_factory=dict)
+
+
+TASKS: dict[str, Task] = {
+    "mnist": Task(
         "MNIST, 784-256-10, T 10, rate-coded",
         "Options are chosen on a fifth of the first 10,000 images, after 10 epochs of the others.",
         dense("mnist", 256) | IMAGES,
         ROWS,
         tuning=FEWER | {"data": "mnist-part:10000,2000"} | PART,
     ),
-    "fashion-mnist": Section(
+    "fashion-mnist": Task(
         "Fashion-MNIST, 784-800-10, T 10, rate-coded",
         "Options are chosen on a fifth of the training part, after 5 epochs of the rest.",
         dense("fashion-mnist", 800) | IMAGES,
         ROWS,
         tuning={"validation": 0.2, "epochs": 5},
     ),
-    "nmnist": Section(
+    "nmnist": Task(
         "N-MNIST, 2312-512-10, T 10",
         f"Mean over {FOLDS} folds of all recordings at hand. Options are chosen on a fifth of the training part of the "
         "first fold.",
@@ -81,18 +109,22 @@ TASKS: dict[str, Section] = {
         ROWS,
         tuning={"validation": 0.2},
         variants=tuple({"data": f"nmnist-fold-{number}"} for number in range(FOLDS)),
+        parts=1,
+        counts={"data": "nmnist-fold-0", "steps": 1, "levels": 255} | PLUGIN,
     ),
-    "braille": Section(
-        "Braille, recurrent, 256 neurons, T 26",
+    "braille": Task(
+        "Braille, recurrent, 512 neurons, T 26",
         ALIKE,
         {
-            "data": "braille", "model": "lif-rnn", "hidden": (256,), "window": 50.0, "steps": 26, "levels": 4,
+            "data": "braille", "model": "lif-rnn", "hidden": (512,), "window": 50.0, "steps": 26, "levels": 4,
             "epochs": EPOCHS, "batch_size": 128,
         },
         ROWS,
         tuning={"validation": 0.2},
+        parts=26,
+        counts={"data": "braille", "window": 50.0, "steps": 26, "levels": 255},
     ),
-    "fsdd-cochlea": Section(
+    "fsdd-cochlea": Task(
         "Spoken digits, recurrent, 256 neurons, T 32",
         ALIKE,
         {
@@ -101,20 +133,26 @@ TASKS: dict[str, Section] = {
         },
         ROWS,
         tuning={"validation": 0.2},
+        parts=16,
+        counts={"data": "fsdd-cochlea", "steps": 16, "levels": 1000},
     ),
-    "intervals": Section(
+    "intervals": Task(
         "Intervals between volleys, recurrent, 64 neurons, T 50",
         f"Counts are equal: they say nothing about the class. {ALIKE}",
         {"data": "intervals", "model": "lif-rnn", "hidden": (64,), "epochs": EPOCHS, "batch_size": 32} | PLUGIN,
         ROWS,
         tuning={"validation": 0.2},
+        parts=1,
+        counts={"data": "intervals"} | PLUGIN,
     ),
-    "coincidence": Section(
+    "coincidence": Task(
         "Coincidence of two groups, recurrent, 64 neurons, T 50",
         f"Counts are equal: they say nothing about the class. {ALIKE}",
         {"data": "coincidence", "model": "lif-rnn", "hidden": (64,), "epochs": EPOCHS, "batch_size": 32} | PLUGIN,
         ROWS,
         tuning={"validation": 0.2},
+        parts=1,
+        counts={"data": "coincidence"} | PLUGIN,
     ),
 }  # fmt: skip
 
@@ -122,7 +160,7 @@ NEEDS = {"nmnist": "nmnist", **{name: name for name in ("mnist", "fashion-mnist"
 """Data sets that have to be at hand."""
 
 
-def shortened(task: Section) -> Section:
+def shortened(task: Task) -> Task:
     """Shorten a task to one epoch of few neurons and one choice of each method, enough to see that it runs."""
     rows = {key: replace(row, choices=row.choices[:1]) for key, row in task.rows.items()}
     small: Options = {
@@ -133,4 +171,12 @@ def shortened(task: Section) -> Section:
         "batch_size": 500,
     } | PLUGIN
     tuning = {"validation": 0.2, "epochs": 1}
-    return replace(task, options=small | PLUGIN, rows=rows, tuning=tuning, variants=task.variants[:1] and ({},))
+    return replace(
+        task,
+        options=small,
+        rows=rows,
+        tuning=tuning,
+        variants=task.variants[:1] and ({},),
+        parts=min(1, task.parts),
+        counts={"data": "coincidence"} | PLUGIN,
+    )

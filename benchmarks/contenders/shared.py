@@ -4,6 +4,9 @@ from itertools import pairwise
 
 import torch
 
+PAPER = {"floor": 0.0, "margin": 1.0}
+"""The paper's rule, by which all learn: options of our neurons."""
+
 LR = 1e-7
 """Learning rate of Adam: so small that weights and spike rates hardly change during a run; a step takes as long."""
 

@@ -1,6 +1,6 @@
-"""This package on events: LFP-ε, reward A.4, Adam; a small convolutional network or a dense one, 34 x 34 x 2 pixels."""
+"""This package on events: LFP-ε by the paper's rule, reward A.4, Adam; a small convolutional network or a dense one."""
 
-from shared import adam, of_kind, spike_rates
+from shared import PAPER, adam, of_kind, spike_rates
 
 from spikelfp import nn, propagate, rewards
 from spikelfp.training.update import wake_silent_layers
@@ -11,10 +11,10 @@ PACKAGES = ("spikelfp", "torch", "numba")
 def network(kind):
     """The layers of the network."""
     if kind == "mlp":
-        return nn.Sequential(nn.Flatten(), nn.Linear(2312, 256), nn.LIF(), nn.Linear(256, 10), nn.LIF())
+        return nn.Sequential(nn.Flatten(), nn.Linear(2312, 256), nn.LIF(**PAPER), nn.Linear(256, 10), nn.LIF(**PAPER))
     return nn.Sequential(
-        nn.Conv2d(2, 12, 5), nn.MaxPool2d(2), nn.LIF(), nn.Conv2d(12, 32, 5), nn.MaxPool2d(2), nn.LIF(), nn.Flatten(),
-        nn.Linear(800, 10), nn.LIF(),
+        nn.Conv2d(2, 12, 5), nn.MaxPool2d(2), nn.LIF(**PAPER), nn.Conv2d(12, 32, 5), nn.MaxPool2d(2), nn.LIF(**PAPER),
+        nn.Flatten(), nn.Linear(800, 10), nn.LIF(**PAPER),
     )  # fmt: skip
 
 

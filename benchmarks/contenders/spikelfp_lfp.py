@@ -1,6 +1,6 @@
-"""This package: LFP-ε, reward A.4, Adam."""
+"""This package: LFP-ε by the paper's rule, reward A.4, Adam."""
 
-from shared import adam, load, of_kind, spike_rates
+from shared import PAPER, adam, load, of_kind, spike_rates
 
 from spikelfp import models, nn, propagate, rewards
 
@@ -12,8 +12,8 @@ class Contender:
 
     def __init__(self, network, images, labels):
         self.images, self.labels, self.steps = images, labels, network["steps"]
-        made = {"lenet": lambda sizes: models.lif_lenet(), "mlp": models.lif_mlp, "rnn": models.lif_rnn}
-        self.recurrent, self.net = network["kind"] == "rnn", made[network["kind"]](network.get("sizes", []))
+        made = {"lenet": lambda sizes, **o: models.lif_lenet(**o), "mlp": models.lif_mlp, "rnn": models.lif_rnn}
+        self.recurrent, self.net = network["kind"] == "rnn", made[network["kind"]](network.get("sizes", []), **PAPER)
         load(self.net.parameters(), network)
         self.optimizer = adam(self.net.parameters())
         self.reward = rewards.SpikeSequence()

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.record import folder_of
 from benchmarks.trained.folders import Found, check, once, read, words
 
 Options = dict[str, Any]
@@ -139,14 +140,65 @@ class Runner:
         return {"command": " ".join(words(shown)), "chosen": chosen, "tuning": tuning, "runs": runs}
 
 
-def measure(name: str, section: Section, folder: Path, common: dict[str, Any], seeds: int, collect: bool) -> Any:
-    """Measure a section: scores of all epochs and runs of each row."""
-    runner, count = Runner(name, section, folder, common, collect), section.seeds or seeds
-    found: dict[str, Any] = {}
-    for key, row in section.rows.items():
-        found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, count)}
-    table = {"title": section.title, "about": section.about, "unit": section.unit, "cost": section.cost, "rows": found}
-    return table | {"epochs": section.options["epochs"], "gap": section.gap}
+@dataclass(frozen=True)
+class Plan:
+    """What a command measures, from its options.
+
+    Attributes:
+        folder: of the results.
+        runs: folder of the runs.
+        common: options of every run.
+        seeds: runs of each row, where its section says none.
+        methods: keys of the rows that are run; the others are only read. ``None`` runs all.
+    """
+
+    folder: Path
+    runs: Path
+    common: Options
+    seeds: int
+    methods: tuple[str, ...] | None = None
+
+    def measure(self, name: str, section: Section) -> Any:
+        """Measure a section: scores of all epochs and runs of each row."""
+        found: dict[str, Any] = {}
+        for key, row in section.rows.items():
+            collect = self.methods is not None and key not in self.methods
+            runner = Runner(name, section, self.runs, self.common, collect)
+            found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, section.seeds or self.seeds)}
+        about = {key: getattr(section, key) for key in ("title", "about", "unit", "cost", "gap")}
+        return about | {"epochs": section.options["epochs"], "rows": found}
+
+
+def planned(options: argparse.Namespace, name: str, runs: Path) -> Plan:
+    """Make the plan of a command from its options (:func:`add_options`).
+
+    Args:
+        options: of the command line.
+        name: of the results.
+        runs: folder of the runs, where the options name none.
+    """
+    folder = folder_of(options)
+    common = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    place = options.runs or (folder / f"{name}.quick" if options.quick else runs)
+    methods = () if options.collect else options.methods
+    return Plan(folder, place, common, 1 if options.quick else options.seeds, methods and tuple(methods))
+
+
+def add_options(parser: argparse.ArgumentParser, sections: Mapping[str, Section], runs: Path) -> None:
+    """Add the options of a command that measures sections.
+
+    Args:
+        parser: of the command line.
+        sections: by name.
+        runs: folder of the runs, where the options name none.
+    """
+    rows = dict.fromkeys(key for section in sections.values() for key in section.rows)
+    parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
+    parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {runs})")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method, where a table says none (3)")
+    parser.add_argument("--only", type=names_of(sections), help=f"tables, separated by commas: {', '.join(sections)}")
+    parser.add_argument("--methods", type=names_of(rows), help=f"rows to run, separated by commas: {', '.join(rows)}")
+    parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
 
 
 def _last(found: Found, part: str) -> str:
@@ -155,14 +207,14 @@ def _last(found: Found, part: str) -> str:
     return f"epoch {last['epoch']:.0f}, " + ", ".join(named)
 
 
-def names_of(sections: Mapping[str, Section]) -> Any:
-    """Make the type of an option that takes names of sections."""
+def names_of(known: Mapping[str, Any]) -> Any:
+    """Make the type of an option that takes names, separated by commas."""
 
     def names(text: str) -> list[str]:
         chosen = text.split(",")
-        unknown = [name for name in chosen if name not in sections]
+        unknown = [name for name in chosen if name not in known]
         if unknown:
-            raise argparse.ArgumentTypeError(f"no section {unknown[0]!r}: {', '.join(sections)}")
+            raise argparse.ArgumentTypeError(f"no {unknown[0]!r}: {', '.join(known)}")
         return chosen
 
     return names

@@ -63,11 +63,9 @@ Reset = Literal["subtract", "immediate", "zero"]
 Denominator = Literal["inflow", "increment"]
 
 PAPER_FLOOR, PAPER_MARGIN = 0.0, 1.0
-"""Floor and margin of the published rule (v3, A.2-A.3), and of runs and checkpoints that do not state them."""
-FLOOR = PAPER_FLOOR
-"""Floor of neurons that are made without one, in units of θ."""
-MARGIN = PAPER_MARGIN
-"""Margin of neurons that are made without one, in units of θ."""
+"""Floor and margin of the published rule (v3, A.2-A.3): of :class:`LIFParameters` and of records that state none."""
+FLOOR, MARGIN = 1.0, 0.6
+"""Floor and margin, in units of θ, of layers and new runs that state none; docs/method.md says how they were chosen."""
 
 
 Constant = float | Tensor
@@ -100,8 +98,8 @@ class LIFParameters:
     threshold: Constant = 1.0
     reset: Reset = "subtract"
     denominator: Denominator = "inflow"
-    floor: float = FLOOR
-    margin: float = MARGIN
+    floor: float = PAPER_FLOOR
+    margin: float = PAPER_MARGIN
     vectors: bool = field(init=False)
 
     def __post_init__(self) -> None:

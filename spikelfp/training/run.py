@@ -689,8 +689,9 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
         run.save()
         return None
     summary = summarise(trainer, splits, config)
-    if splits.validation:
-        summary["best"] = best_epoch(run, summary["score"]["value"])
+    best = best_epoch(run, summary["score"]["value"]) if splits.validation else {}
+    if best:
+        summary["best"] = best
     if leads:
         write_text(run.folder.summary, json.dumps(summary, indent=2) + "\n")
     return summary
@@ -704,11 +705,14 @@ def best_epoch(run: _Run, last: float) -> dict[str, float]:
         last: test score of the last weights.
 
     Returns:
-        Epoch, validation score and test score; with several workers without the last.
+        Epoch, validation score and test score; with several workers without the last. Empty where no score is a
+        number.
     """
     trainer, config, splits = run.trainer, run.config, run.splits
     history, score = trainer.history, trainer.task.score
-    number = max(end for end in range(1, len(history) + 1) if is_best(history[:end], trainer.task))
+    number = max((end for end in range(1, len(history) + 1) if is_best(history[:end], trainer.task)), default=0)
+    if not number:  # no score is a number
+        return {}
     row = history[number - 1]
     found = {"epoch": row["epoch"], f"validation_{score}": row[f"validation_{score}"]}
     if number == len(history):

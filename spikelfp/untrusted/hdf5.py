@@ -376,27 +376,32 @@ _MOST_SEARCHED = 1 << 36
 
 
 def _check_attribute_lengths(node: Any, size: int, where: str) -> None:
-    """Refuse texts of attributes that claim to be longer than their object in the heap.
+    """Refuse texts of attributes that claim to be longer than the file.
 
     The places of attributes lie anywhere in the file, so that the whole of it is searched for the addresses of heaps.
     """
-    path, image = node.file.filename, None
-    if os.path.isfile(path):
-        with open_regular(path) as file:
-            image = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    content: Any = image if image is not None else node.file.id.get_file_image()
-    heaps, at = [], content.find(_HEAP)
+    path, base = node.file.filename, node.file.userblock_size
+    if not os.path.isfile(path):
+        _search_claims(node.file.id.get_file_image(), base, size, where)
+        return
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        _search_claims(content, base, size, where)
+
+
+def _search_claims(content: bytes | mmap.mmap, base: int, size: int, where: str) -> None:
+    """Look for places of texts in a file whose addresses count from ``base``."""
+    heaps, at = [], content.find(_HEAP, base)
     while at >= 0:
         heaps.append(at)
         if len(heaps) * len(content) > _MOST_SEARCHED:
             raise DataError(f"{where}: its attributes are texts, and {len(heaps)} heaps or more hold texts: not read")
         at = content.find(_HEAP, at + 8)
     for heap in heaps:
-        address = (heap - node.file.userblock_size).to_bytes(8, "little")
+        address = (heap - base).to_bytes(8, "little")
         at = content.find(address, 4)
         while at >= 0:
-            claim, index = int.from_bytes(content[at - 4 : at], "little"), content[at + 8 : at + 12]
-            if claim > size and 0 < int.from_bytes(index, "little") < 1 << 16:  # objects of a heap
+            claim, index = (int.from_bytes(content[place : place + 4], "little") for place in (at - 4, at + 8))
+            if claim > size and 0 < index < 1 << 16:  # objects of a heap
                 raise DataError(
                     f"{where}: an attribute claims {claim} bytes in one place, in a file of {size}: damaged"
                 )

@@ -105,7 +105,7 @@ def test_nothing_is_run_to_collect(tmp_path, capsys):
     assert "| F³ | – | 0.5 | 0 | 0 | – | – |" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         forward_only.main([*given, "--only", "tin"], {"tiny": TINY})
-    assert "no section 'tin'" in capsys.readouterr().err
+    assert "no 'tin'" in capsys.readouterr().err
 
 
 def section(unit, poor, good, ours):

@@ -440,7 +440,7 @@ def test_a_choice_brings_its_own_defaults():
         ({"neuron": {"hidden": [3]}}, "hidden stands in model, not in neuron (in a file)"),
         ({"events": 3}, "events in a file is a section of options, got 3"),
         ({"method": {"rule": {"gamma": 0.1}}}, "--gamma 0.1 belongs to --rule gamma, but this run has --rule epsilon"),
-        ({"training": {"optimizer": {"name": "adam", "momentum": 0.5}}}, "belongs to any --optimizer but adam"),
+        ({"training": {"optimizer": {"name": "adam", "momentum": 0.5}}}, "belongs to --optimizer momentum or sgd"),
         ({"model": {"name": "lif-mpl"}}, "did you mean 'lif-mlp'?"),
         ({"training": {"lr": [1]}}, "lr takes a finite number"),
     ],

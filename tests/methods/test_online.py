@@ -54,8 +54,10 @@ def plain(monkeypatch):
     monkeypatch.setattr(online, "chain_of", lambda lesson, batch: None)
 
 
-def by_hand(net, feedback, errors, batch, as_reward=True, kind="f3", floor=0.0, margin=1.0):
+def by_hand(net, feedback, errors, batch, as_reward=True, kind="f3", **neuron):
     """Compute the updates of a dense LIF network with subtractive reset, step by step, with loops over neurons."""
+    neurons = next(layer for layer in net if isinstance(layer, nn.LIF))
+    floor, margin = neuron.get("floor", neurons.floor), neuron.get("margin", neurons.margin)
     weights = [p.detach().clone() for p in net.parameters()]
     layers = [(weights[i], weights[i + 1]) for i in range(0, len(weights), 2)]
     beta, theta, eps = 0.9, 0.5, 1e-6
@@ -136,8 +138,8 @@ def test_floor_and_margin(monkeypatch, short, feedback_as):
     errors = torch.eye(3, dtype=torch.float64)[batch.targets]
     updates, *_ = learn(net, method, batch)
     feedback = [each.double() for each in method.weights.values()]
-    expected, _ = by_hand(net, feedback, errors, batch, feedback_as == "reward", floor=1.5, margin=0.4)
-    without, _ = by_hand(net, feedback, errors, batch, feedback_as == "reward", floor=1.5)
+    expected, _ = by_hand(net, feedback, errors, batch, feedback_as == "reward")
+    without, _ = by_hand(net, feedback, errors, batch, feedback_as == "reward", margin=1.0)
     for one, other in zip(updates, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-9)
     assert torch.equal(expected[0], without[0]) == (feedback_as == "reward")

@@ -43,7 +43,8 @@ def test_every_kind_of_neurons_has_them(make):
             make(**{name: value})
     assert (layer.floor, layer.margin) == (0.5, 1.0)
     default = make()
-    assert (default.floor, default.margin) == (FLOOR, MARGIN) == (LIFParameters().floor, LIFParameters().margin)
+    assert (default.floor, default.margin) == (FLOOR, MARGIN) == (1.0, 0.6)
+    assert (LIFParameters().floor, LIFParameters().margin) == (PAPER_FLOOR, PAPER_MARGIN) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("name", ["floor", "margin"])

@@ -185,10 +185,15 @@ def test_borders_that_are_not_as_many_zeros_on_either_side(options):
     torch.testing.assert_close(net(x), torch.nn.Sequential(*net)(x))
 
 
-def test_messages_to_silent_neurons_are_left_out_where_they_earn_nothing(monkeypatch):
-    """Only of neurons under an LFP rule; an input of the network, or a surrogate's spike, gets all of them."""
+@pytest.mark.parametrize("margin", [1.0, 0.6])
+def test_messages_to_silent_neurons_are_left_out_where_they_earn_nothing(margin, monkeypatch):
+    """Only of neurons under an LFP rule; an input of the network, or a surrogate's spike, gets all of them.
+
+    Neurons above the margin get theirs.
+    """
     monkeypatch.setenv(choice.EVENTS, "always")
     net = network(rules.Epsilon())
+    net[2].margin = margin
     first, rest = net[:3], net[3:]
 
     def message(inputs):
@@ -201,8 +206,10 @@ def test_messages_to_silent_neurons_are_left_out_where_they_earn_nothing(monkeyp
     x = images(net)
     spikes, told = message(lambda: first(x))
     _, full = message(lambda: first(x).detach().requires_grad_())
-    assert full[spikes == 0].any()
-    torch.testing.assert_close(told, full * (spikes != 0), rtol=1e-10, atol=1e-10)
+    heard = net[2].run(net[:2](x), trace=True)[0].membrane > margin * net[2].threshold
+    assert torch.equal(heard, spikes != 0) == (margin == 1)
+    assert full[~heard].any()
+    torch.testing.assert_close(told, full * heard, rtol=1e-10, atol=1e-10)
     rules.attach(net.float(), rules.Surrogate(slope=2.0))
     spikes = first(x.float())
     spikes.retain_grad()

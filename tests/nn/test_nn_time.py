@@ -3,7 +3,7 @@
 import pytest
 import torch
 from nn_networks import NETWORKS, network
-from reference import RESETS
+from reference import PAPER, RESETS
 from references.cases import RULES
 
 from spikelfp import nn, propagate, rules
@@ -119,7 +119,7 @@ def test_one_step_is_a_heaviside_layer(reset, denominator):
     current = torch.randn(1, 50, 4).double() * 2
     message = torch.randn_like(current)
     a, b = current.clone().requires_grad_(), current.clone().requires_grad_()
-    spikes = nn.LIF(0.9, theta, reset, denominator)(a)
+    spikes = nn.LIF(0.9, theta, reset, denominator, **PAPER)(a)
     assert torch.equal(spikes, nn.Heaviside()(current - theta))
     assert 0.2 < spikes.mean() < 0.8
     with backward_pass():
@@ -130,6 +130,6 @@ def test_one_step_is_a_heaviside_layer(reset, denominator):
     # As outputs: all are rewarded, and where I < 0 a LIF neuron is pushed up by a reward, not further down.
     a.grad, b.grad = None, None
     reward = torch.randn_like(current)
-    propagate(nn.LIF(0.9, theta, reset, denominator)(a), reward)
+    propagate(nn.LIF(0.9, theta, reset, denominator, **PAPER)(a), reward)
     propagate(nn.Heaviside()(b), reward)
     torch.testing.assert_close(a.grad, b.grad * current.sign(), rtol=1e-12, atol=1e-12)

@@ -12,10 +12,26 @@ from spikelfp import rules
 
 Array = np.ndarray
 
+ALMOST = 1e-60
+"""Output of a silent neuron above its margin: it earns what a spike would, and adds nothing to any sum.
+
+The reward of a contribution is in proportion to it: that of ``w h``, divided by ``h``, is what ``w`` earns a spike.
+"""
+
+
+def almost(x: Array) -> Array:
+    """Which outputs are those of silent neurons that earn their message."""
+    return (np.abs(x) > 0) & (np.abs(x) < ALMOST**0.5)
+
+
+def size(x: Array) -> Array:
+    """The outputs of almost-spikes and 1 elsewhere: a reward divided by it is what a spike would earn."""
+    return np.where(almost(x), np.abs(x), 1.0)
+
 
 def sign(z: float) -> float:
-    """``sign(0) = 1`` (v3, section 3.1.2)."""
-    return 1.0 if z >= 0 else -1.0
+    """``sign(0) = 1`` (v3, section 3.1.2); a sum of almost-spikes alone is 0."""
+    return 1.0 if z >= -(ALMOST**0.5) else -1.0
 
 
 def in_proportion(rule: rules.Feedback, z: Array, reward: float) -> Array:
@@ -56,7 +72,7 @@ def zplusminus(rule: rules.ZPlusMinus, z: Array, reward: float) -> Array:
 def gamma(rule: rules.Gamma, z: Array, reward: float) -> Array:
     """LRP-γ: contributions of the neuron's own sign count ``1 + γ`` times."""
     s = sign(z.sum())
-    favoured = [zij * (1 + rule.gamma * (sign(zij) == s)) for zij in z]
+    favoured = [zij * (1 + rule.gamma * ((zij >= 0) == (s > 0))) for zij in z]
     total = sum(favoured) + s * rule.eps
     return np.array([zij / total * reward for zij in favoured])
 
@@ -87,11 +103,15 @@ SPLIT = (rules.AlphaBeta, rules.ZPlusMinus, rules.Gamma)
 """Rules whose own denominators are stabilised: they share the reward of the neuron, and ε enters there, once."""
 
 
-def normalised(rule: rules.Feedback, reward: Array) -> Array:
-    """``reward`` ``[T, B, …]``, each sample (and step) divided by its largest magnitude if it says so (A.6.4)."""
+def normalised(rule: rules.Feedback, reward: Array, x: Array | None = None) -> Array:
+    """``reward`` ``[T, B, …]``, each sample (and step) divided by its largest magnitude if it says so (A.6.4).
+
+    x: what it is the reward of, where some may be almost-spikes.
+    """
     out = reward.copy()
+    magnitude = np.abs(reward if x is None else reward / size(x))
     for t, b in np.ndindex(reward.shape[:2]):
-        block = reward[:, b] if rule.normalize == "sample" else reward[t, b]
-        if rule.normalize and np.abs(block).max() > 0:
-            out[t, b] = reward[t, b] / np.abs(block).max()
+        block = magnitude[:, b] if rule.normalize == "sample" else magnitude[t, b]
+        if rule.normalize and block.max() > 0:
+            out[t, b] = reward[t, b] / block.max()
     return out

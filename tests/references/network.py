@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from references import neurons, normalisation, parts, weighted
-from references.contributions import SPLIT, Array, normalised, stabilise_all
+from references.contributions import ALMOST, SPLIT, Array, normalised, stabilise_all
 from references.weighted import Back, Updates
 
 from spikelfp import nn, rules
@@ -146,4 +146,6 @@ def updates(
     given = reward.detach().numpy()
     if eps is not None and not stabilises(net):
         given = stabilise_all(out, given, eps)
-    return out, back(normalised(last_rule(net), given)), found
+    given = normalised(last_rule(net), given)
+    # The reward of a neuron at the output is its own, spike or no spike.
+    return out, back(np.where(out == ALMOST, ALMOST * given, given)), found

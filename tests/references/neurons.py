@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import reference
-from references.contributions import Array, normalised, shares, stabilise_all
+from references.contributions import ALMOST, Array, normalised, shares, size, stabilise_all
 from references.weighted import Back, Updates, add, values
 
 from spikelfp import nn
@@ -43,14 +43,24 @@ def constants(layer: nn.Neurons) -> tuple[float, float, str]:
     return layer.beta, layer.threshold, layer.reset
 
 
+def fired(membrane: float, theta: float, margin: float) -> float:
+    """A spike, or an almost-spike: silent, but above the margin."""
+    return 1.0 if membrane > theta else ALMOST if membrane > margin * theta else 0.0
+
+
 def lif_neurons(layer: nn.Neurons, current: Array, updates: Updates) -> tuple[Array, Back]:
-    """LIF neurons on a current ``[T, …]``; the reward of the current is ``I[t] n[t]``, ``n[t] = R[t] / D[t]``."""
+    """LIF neurons on a current ``[T, …]``; the reward of the current is ``I[t] n[t]``, ``n[t] = R[t] / D[t]``.
+
+    What an almost-spike has earned is scaled to what a spike would.
+    """
     beta, theta, reset = constants(layer)
     flat = current.reshape(len(current), -1)
     runs = [reference.lif_run(column, beta, theta, reset) for column in flat.T]
-    out = np.array([spikes for spikes, _ in runs]).T.reshape(current.shape)
+    out = np.array([[fired(u, theta, layer.margin) for u in membranes] for _, membranes in runs])
+    out = out.T.reshape(current.shape)
 
     def back(reward: Array) -> Array:
+        reward = reward / size(out)
         result, to_decay = np.empty_like(flat), 0.0
         for j, (column, r) in enumerate(zip(flat.T, reward.reshape(flat.shape).T, strict=True)):
             n = reference.lif_reward(
@@ -95,38 +105,40 @@ def recurrent(layer: nn.RecurrentLIF, x: Array, updates: Updates) -> tuple[Array
     beta, theta, reset = constants(layer)
     v = values(layer.recurrent.weight)
     c = np.zeros(len(v)) if layer.recurrent.bias is None else values(layer.recurrent.bias)
-    steps, batch, size = x.shape
-    spikes, membranes = np.zeros((steps + 1, batch, size)), np.zeros((steps + 1, batch, size))  # row 0: rest
+    steps, batch, width = x.shape
+    spikes, membranes = np.zeros((steps + 1, batch, width)), np.zeros((steps + 1, batch, width))  # row 0: rest
     currents = np.zeros_like(x)
     for t in range(steps):
         for b in range(batch):
-            for j in range(size):
-                inner = sum(v[j, i] * spikes[t, b, i] for i in range(size)) + c[j]
+            for j in range(width):
+                inner = sum(v[j, i] * spikes[t, b, i] for i in range(width)) + c[j]
                 currents[t, b, j] = x[t, b, j] + inner
-                before, fired = membranes[t, b, j], spikes[t, b, j] > 0
+                before, fires = membranes[t, b, j], membranes[t, b, j] > theta
                 if reset == "subtract":
-                    now = beta * before + currents[t, b, j] - theta * fired
+                    now = beta * before + currents[t, b, j] - theta * fires
                 elif reset == "immediate":
-                    now = beta * (before - theta * fired) + currents[t, b, j]
+                    now = beta * (before - theta * fires) + currents[t, b, j]
                 else:
-                    now = (0.0 if fired else beta * before) + currents[t, b, j]
+                    now = (0.0 if fires else beta * before) + currents[t, b, j]
                 membranes[t + 1, b, j] = now
-                spikes[t + 1, b, j] = 1.0 if now > theta else 0.0
+                spikes[t + 1, b, j] = fired(now, theta, layer.margin)
 
     def back(reward: Array) -> Array:
         to_x, to_v, to_c, to_decay = np.zeros_like(x), np.zeros_like(v), np.zeros_like(c), 0.0
         from_recurrence = np.zeros_like(x)  # what V has earned the spikes of the step before
-        internal = np.zeros((batch, size))
+        internal = np.zeros((batch, width))
+        earned = size(spikes[1:])
         for t in reversed(range(steps)):
             for b in range(batch):
-                for j in range(size):
+                for j in range(width):
                     before, current = membranes[t, b, j], currents[t, b, j]
                     if layer.denominator == "inflow":
                         d = abs(beta * before) + abs(current)
                     else:
                         d = abs(before) + abs(beta * before + current - before)
                     d = max(d + layer.rule.eps, layer.floor * theta)
-                    n = (reward[t, b, j] + from_recurrence[t, b, j] + internal[b, j]) / d if d else 0.0
+                    own = (reward[t, b, j] + from_recurrence[t, b, j]) / earned[t, b, j]
+                    n = (own + internal[b, j]) / d if d else 0.0
                     internal[b, j] = beta * before * n
                     to_decay += abs(beta) * reference.surviving(before, theta, reset) * n
                     to_x[t, b, j] = x[t, b, j] * n
@@ -137,7 +149,8 @@ def recurrent(layer: nn.RecurrentLIF, x: Array, updates: Updates) -> tuple[Array
                     if t:
                         from_recurrence[t - 1, b] += share[:-1]
             if t:
-                from_recurrence[t - 1] = normalised(layer.recurrent.rule, from_recurrence[t - 1][None])[0]
+                earlier = from_recurrence[t - 1][None], spikes[t][None]
+                from_recurrence[t - 1] = normalised(layer.recurrent.rule, *earlier)[0]
         add(updates, layer.recurrent.weight, to_v)
         add(updates, layer.recurrent.bias, to_c)
         if layer.decay is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from references.contributions import Array
+from references.contributions import Array, almost
 from references.weighted import Back, Updates, add, values
 
 from spikelfp import nn
@@ -16,6 +16,11 @@ def per_unit(reward: Array, out: Array) -> Array:
     return np.divide(reward, out, out=np.zeros_like(out), where=out != 0)
 
 
+def winner(window: Array) -> int:
+    """The first of the largest; an almost-spike is a 0 like others."""
+    return int(np.where(almost(window), 0.0, window).argmax())
+
+
 def pool(layer: nn.MaxPool2d | nn.AvgPool2d, x: Array, updates: Updates) -> tuple[Array, Back]:
     """Windows of ``k × k`` without overlap: the first of the largest takes all, or each its contribution ``x / k²``."""
     k = layer.kernel_size
@@ -24,16 +29,16 @@ def pool(layer: nn.MaxPool2d | nn.AvgPool2d, x: Array, updates: Updates) -> tupl
     out = np.zeros((*x.shape[:3], height, width))
     for place in np.ndindex(out.shape):
         window = x[(*place[:3], *(slice(p * k, p * k + k) for p in place[3:]))]
-        out[place] = window.max() if largest else window.sum() / k**2
+        out[place] = window.flat[winner(window)] if largest else window.sum() / k**2
 
     def back(reward: Array) -> Array:
         to_x = np.zeros_like(x)
         for place in np.ndindex(out.shape):
             here = (*place[:3], *(slice(p * k, p * k + k) for p in place[3:]))
             if largest:
-                winner = np.zeros(k * k)
-                winner[x[here].argmax()] = 1
-                to_x[here] += reward[place] * winner.reshape(k, k)
+                taken = np.zeros(k * k)
+                taken[winner(x[here])] = 1
+                to_x[here] += reward[place] * taken.reshape(k, k)
             elif out[place]:
                 to_x[here] += x[here] / k**2 / out[place] * reward[place]
         return to_x

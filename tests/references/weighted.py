@@ -61,7 +61,7 @@ def linear(layer: nn.Linear, x: Array, updates: Updates) -> tuple[Array, Back]:
         to_x, to_w, to_b = split(reward.reshape(z.shape))
         add(updates, layer.weight, np.sign(w) * to_w)
         add(updates, layer.bias, None if b is None else np.sign(b) * to_b)
-        return normalised(layer.rule, to_x.reshape(x.shape))
+        return normalised(layer.rule, to_x.reshape(x.shape), x)
 
     return z.reshape(*x.shape[:-1], len(w)), back
 
@@ -98,6 +98,6 @@ def conv2d(layer: nn.Conv2d, x: Array, updates: Updates) -> tuple[Array, Back]:
         add(updates, layer.weight, flat[1:].reshape(layer.weight.shape))
         if b is not None:
             add(updates, layer.bias, (np.sign(b) * to_b).reshape(-1, places).sum(1))
-        return normalised(layer.rule, to_x.reshape(x.shape))
+        return normalised(layer.rule, to_x.reshape(x.shape), x)
 
     return z.reshape(*x.shape[:2], *bare.shape[1:]), back

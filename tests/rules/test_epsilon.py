@@ -56,7 +56,16 @@ def test_lif_networks_of_any_shape(sizes, steps, batch, beta, reset, denominator
     layers = layers_of(net)
     slow = [
         reference.lif_network_updates(
-            x[:, b].tolist(), layers, reward[:, b].tolist(), beta, 0.4, reset, denominator, EPS
+            x[:, b].tolist(),
+            layers,
+            reward[:, b].tolist(),
+            beta,
+            0.4,
+            reset,
+            denominator,
+            EPS,
+            net[1].floor,
+            net[1].margin,
         )
         for b in range(batch)
     ]
@@ -192,11 +201,13 @@ def test_a_reward_of_spike_counts_is_one_of_every_step():
 def test_the_largest_normalised_reward_of_each_sample_is_one(how):
     net = nn.Sequential(nn.Linear(8, 30), nn.LIF(), nn.Linear(30, 4), nn.LIF()).double()
     with rules.using(net, rules.Epsilon(normalize=how)):
-        hidden = net[:2](torch.rand(9, 5, 8, dtype=torch.float64) * 4)
+        current = net[0](torch.rand(9, 5, 8, dtype=torch.float64) * 4)
+        hidden = net[1](current)
         hidden.retain_grad()
         out = net[2:](hidden)
     propagate(out, torch.randn_like(out) * 1e4, weight=0.25)
-    largest = (hidden * hidden.grad).abs().amax((0, 2) if how == "sample" else 2)
+    heard = net[1].run(current, trace=True)[0].membrane > net[1].margin * net[1].threshold
+    largest = (heard * hidden.grad).abs().amax((0, 2) if how == "sample" else 2)
     assert largest.any()
     torch.testing.assert_close(largest[largest > 0], torch.full_like(largest[largest > 0], 0.25))
 

@@ -97,7 +97,7 @@ def network(make, readout=None):
 
 
 def slow_run(layer, c, current):
-    """Spikes, denominators, what β multiplied, and the spikes of the step before: each ``[T, B, N]``."""
+    """Spikes, who earns, denominators, what β multiplied, and the spikes of the step before: each ``[T, B, N]``."""
     u = y = a = s = torch.zeros_like(current[0])
     rows, beta = [], c.beta if layer.decay is None else layer.decay  # a decay that learns begins in float32
     for i in current:
@@ -108,8 +108,9 @@ def slow_run(layer, c, current):
         now = beta * v + y - (c.theta * s if c.reset == "subtract" else 0)
         gained = u + (beta * u + y - u)
         d = (beta * u).abs() + y.abs() if c.denominator == "inflow" else u.abs() + (gained - u).abs()
-        spikes = (now > c.theta + c.phi * a).double()
-        rows.append((spikes, d + EPS, v, s))
+        theta = c.theta + c.phi * a
+        spikes = (now > theta).double()
+        rows.append((spikes, now > layer.margin * theta, (d + EPS).clamp(min=layer.floor * c.theta), v, s))
         u, s, a = now, spikes, c.rho * a + spikes
     return [torch.stack(each) for each in zip(*rows, strict=True)]
 
@@ -117,10 +118,11 @@ def slow_run(layer, c, current):
 @torch.no_grad()
 def slow_updates(net, c, x, reward):
     """``−d_w`` of every parameter by name, and the message to the input, from ``n[t] = r[t] / D[t]``."""
-    found, records, inputs = {}, [], x
+    found, records, inputs, earners = {}, [], x, []
     for linear, neurons in ((net[0], net[1]), (net[2], net[3])):
         current = inputs @ linear.weight.T + linear.bias
-        spikes, *rest = slow_run(neurons, c, current)
+        spikes, earn, *rest = slow_run(neurons, c, current)
+        earners.append(earn)
         records.append((inputs, *rest))
         inputs = spikes
     for first in (2, 0):
@@ -138,7 +140,7 @@ def slow_updates(net, c, x, reward):
                 found[f"{name}.weight"] = -layer.weight.abs() * torch.einsum("tbj,tbi->ji", m, a)
                 found[f"{name}.bias"] = -layer.bias.abs() * m.sum((0, 1))
         message = c.gain * n @ linear.weight
-        reward = given * message
+        reward = torch.where(earners[0], message, 0) if first else None
     return found, message, inputs
 
 

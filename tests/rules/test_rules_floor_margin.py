@@ -206,7 +206,7 @@ def test_who_hears_is_known_after_moves(move):
 
 def test_neurons_of_the_paper_hear_nothing_more():
     x = torch.randn(4, 3, 8).requires_grad_()
-    assert earners(nn.LIF(floor=2)(x)) is None
+    assert earners(nn.LIF(floor=2, margin=1)(x)) is None
     assert earners(x) is None
     assert earners(torch.relu(nn.LIF(margin=0.5)(x))) is None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference import PAPER
 from references import published
 
 from spikelfp import nn, propagate, rewards
@@ -21,7 +22,7 @@ VARIABLE = "SPIKELFP_BENCH_LFPROP"
 def network():
     net = nn.Sequential()
     for a, b in pairwise(SIZES):
-        net.extend([nn.Linear(a, b), nn.LIF(BETA, THRESHOLD, "subtract", "increment")])
+        net.extend([nn.Linear(a, b), nn.LIF(BETA, THRESHOLD, "subtract", "increment", **PAPER)])
     return net
 
 

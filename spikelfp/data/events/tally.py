@@ -16,6 +16,9 @@ COUNTED = {
     "overflows": "{} that only {} a new turn of the clock, and left out",
     "late": "{} after the last step {} left out (--steps is the most)",
     "streams": "{} further stream of events in a file {} left out",
+    "other_tables": "{} further table of events in a file {} left out (--table chooses)",
+    "found_order": "{} in columns of another order than t, x, y, p {} read by their content (--columns states it)",
+    "from_one": "{} whose columns and rows count from 1 {} moved by one (--first-pixel states it)",
 }
 """What is counted, by the name of the fact of a reader (:class:`~.readers.base.Recording`), with its words."""
 
@@ -48,7 +51,14 @@ def counts_of(facts: Mapping[str, Any]) -> dict[str, int]:
         more = sum(kind == "EVTS" for kind in streams.values()) - 1
         if more > 0:
             found["streams"] = more
+    others = facts.get("other_tables")
+    if isinstance(others, tuple) and others:
+        found["other_tables"] = len(others)
     return found
+
+
+_THINGS = {"streams": "stream", "other_tables": "table"}
+"""What is counted of events but is no event."""
 
 
 def count(where: str, facts: Mapping[str, Any]) -> None:
@@ -72,13 +82,13 @@ def told(tally: Mapping[str, Mapping[str, int]]) -> list[str]:
             continue
         total, most = sum(own.values()), short_place(max(own, key=lambda where: own[where]))
         noun, verb = ("event", "was") if total == 1 else ("events", "were")
-        if name == "streams":
+        if name in _THINGS:
             noun = ""
         elif name == "overflows":
             verb = "marks" if total == 1 else "mark"
         line = text.format(f"{total:,} {noun}".strip(), verb)
-        if name == "streams" and total > 1:
-            line = line.replace("stream of", "streams of")
+        if total > 1 and (thing := _THINGS.get(name)):
+            line = line.replace(f"{thing} of", f"{thing}s of")
         lines.append(f"{line}: {most}" if len(own) == 1 else f"{line}, in {len(own):,} recordings, such as {most}")
     return lines
 

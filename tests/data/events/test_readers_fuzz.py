@@ -19,6 +19,8 @@ from spikelfp.data.events.readers import read_bytes, suffixes
 from spikelfp.errors import DataError
 from spikelfp.untrusted.bounds import ALWAYS
 
+pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")  # each is a line too many
+
 EVENTS = [(10 * i, i % 60, i % 40, i % 2) for i in range(200)]
 COLUMNS = {name: np.array(column) for name, column in zip("txyp", zip(*EVENTS, strict=True), strict=True)}
 MOST = ALWAYS

@@ -12,6 +12,7 @@ import scipy.io
 from spikelfp.data.events import FileLayout, Sensor
 from spikelfp.data.events.readers import read, read_bytes
 from spikelfp.data.events.readers.tables import GREY_LEVELS
+from spikelfp.data.events.tally import tallied, told
 from spikelfp.errors import DataError, UserError
 
 RANDOM = np.random.default_rng(5)
@@ -72,6 +73,21 @@ def test_hdf5(layout, tmp_path):
     assert found.facts["table"] == table
     assert (found.sensor, found.named) == (sensor or CAMERA, sensor is not None)
     assert found.facts.get("other_tables") == (("davis/right/events",) if layout == "MVSEC" else None)
+
+
+def test_what_was_chosen_is_told(tmp_path):
+    stereo = hdf5(tmp_path / "stereo.h5", davis__left__events=MVSEC, davis__right__events=MVSEC[:9])
+    (tmp_path / "a.mat").write_bytes(mat(TD=struct()))
+    with tallied() as tally:
+        read(stereo)
+        read(tmp_path / "a.mat")
+    place = tmp_path.name
+    assert told(tally) == [
+        f"1 further table of events in a file was left out (--table chooses): {place}/stereo.h5",
+        "300 events in columns of another order than t, x, y, p were read by their content (--columns states it): "
+        f"{place}/stereo.h5",
+        f"300 events whose columns and rows count from 1 were moved by one (--first-pixel states it): {place}/a.mat",
+    ]
 
 
 def test_hdf5_tables_are_stated(tmp_path):

@@ -31,6 +31,8 @@ from spikelfp.data.events import check_events, load_recordings  # noqa: E402
 from spikelfp.errors import UserError  # noqa: E402
 from spikelfp.untrusted.bounds import ALWAYS  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")  # each is a line too many
+
 TRIES = 25
 """Of each source in the suite; each loads the whole of a small data set."""
 

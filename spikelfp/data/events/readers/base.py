@@ -370,7 +370,7 @@ def in_order(events: Events, where: str, slack: int | None, place: Place) -> tup
     return events[np.argsort(times, kind="stable")], int(np.count_nonzero(late))
 
 
-_AGAIN = 8
+_AGAIN = 16
 """Events that a clock which starts again has at least, before and after it does."""
 
 _MIXED = 100
@@ -382,7 +382,8 @@ def _check_restart(times: NDArray[np.int64], late: NDArray[np.int64], where: str
 
     Cameras mix the events of neighbouring packets: a few come late, or packets that do not overlap change places. In a
     second recording many events in a row come late, among times that were there before. They go back by half of the
-    time so far and are a twentieth as many as the events so far; or by a quarter, and are a quarter as many.
+    time so far and are a twentieth as many as the events so far; or by a quarter, and are a quarter as many. They are
+    themselves in order, for the most part.
 
     Args:
         times: int64 ``[M]``, in the order of the file.
@@ -396,9 +397,10 @@ def _check_restart(times: NDArray[np.int64], late: NDArray[np.int64], where: str
     many = ((2 * back >= span) & (20 * counts >= starts)) | ((4 * back >= span) & (4 * counts >= starts))
     for start, stop in edges[many & (counts >= _AGAIN) & (starts >= _AGAIN) & (span >= _MIXED)]:
         before, again = times[:start], times[start:stop]
-        ahead = before[before > times[start]]  # of one event whose time is wrong, all others are behind
+        ahead = np.count_nonzero(2 * (before - times[start]) >= late[start])  # behind one wrong time, all are late
         amid = np.count_nonzero((before >= again.min()) & (before <= again.max()))
-        if amid >= _AGAIN and len(ahead) >= max(_AGAIN, len(again) // 20):
+        falls = np.count_nonzero(again[1:] < again[:-1])
+        if amid >= _AGAIN and 4 * ahead >= _AGAIN and 20 * ahead >= start and 4 * falls <= len(again):
             raise DataError(
                 f"{where}: {place(int(start))} is of {times[start]} µs, where the clock starts again after "
                 f"{times[start] + late[start]} µs: two recordings in one file? Cut the file there"

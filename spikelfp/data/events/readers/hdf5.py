@@ -101,7 +101,7 @@ def read_groups(source: Source, sensor: Sensor | None, *, matlab: bool = False) 
     if matlab:
         columns, more = from_first_pixel(columns, source.layout.first_pixel, own or sensor)
         facts.update(more)
-    return from_columns(where, columns, sensor, facts, seconds=True, own=own)
+    return from_columns(where, columns, sensor, facts, seconds=not matlab, own=own)
 
 
 def _find(file: Any, source: Source) -> tuple[Any, dict[str, Any]]:
@@ -226,9 +226,9 @@ def _stated_sensor(file: Any, node: Any, name: str, facts: Mapping[str, Any], si
             numbers = {}
             for key in ("width", "height"):
                 each = member(place, key, where)
-                if isinstance(each, h5py.Dataset) and each.size == 1 and each.dtype.kind in "iu":
+                if isinstance(each, h5py.Dataset) and each.size == 1 and each.dtype.kind in "iuf":
                     check_dataset(each, size, where)
-                    numbers[key] = str(int(np.ravel(each[()])[0]))
+                    numbers[key] = f"{np.ravel(each[()])[0]:.0f}"
             found = sensor_in(numbers)
     return found
 

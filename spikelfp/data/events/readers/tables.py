@@ -93,7 +93,7 @@ def arrange(
         where: name of the file in messages.
 
     Returns:
-        The columns ``[M]`` by field, and the fact ``columns``.
+        The columns ``[M]`` by field, and the facts ``columns`` and, in an order that was found, ``found_order``.
 
     Raises:
         DataError: for a stated order of another number of columns, and for content that fits two orders.
@@ -116,7 +116,8 @@ def arrange(
     else:
         order = ORDER[:width]
     columns = {name: table[:, number] for number, name in enumerate(order) if name != "-"}
-    return columns, {"columns": order}
+    found = stated is None and order != ORDER[:width]
+    return columns, {"columns": order, **({"found_order": len(table)} if found else {})}
 
 
 _FEWEST = 16
@@ -155,7 +156,8 @@ def from_first_pixel(
         sensor: of the recording, if it is known.
 
     Returns:
-        The columns from 0, p as 0 and 1 if it was 1 and 2; and the fact ``first_pixel``.
+        The columns from 0, p as 0 and 1 if it was 1 and 2; and the facts ``first_pixel`` and, if that is 1, the number
+        of events ``from_one``.
     """
     p = columns.get("p")
     numbered = p is not None and len(p) > 0 and p.min() >= 1 and p.max() == 2
@@ -176,4 +178,4 @@ def from_first_pixel(
         first = int(numbered or (len(axes) == 2 and min(least) >= 1 and ((max(least) == 1 and many) or ends)))
     if first:
         columns = {**columns, **{name: axis.astype(np.float64) - 1 for name, axis in axes.items()}}
-    return columns, {"first_pixel": first}
+    return columns, {"first_pixel": first, **({"from_one": len(next(iter(axes.values())))} if first else {})}

@@ -24,6 +24,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -182,7 +183,9 @@ def _parse(rows: Lines, width: int, where: str) -> NDArray[Any]:
     lines = [line.translate(_TO_BLANK) for _, line in rows]
     kind = np.float64 if any(_FLOAT.search(line) for line in lines) else np.int64
     try:
-        table = np.loadtxt(lines, kind, comments=None, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of lines without numbers, which are refused below
+            table = np.loadtxt(lines, kind, comments=None, ndmin=2)
     except (ValueError, OverflowError):
         table = np.empty((0, 0), kind)
     if table.shape == (len(rows), width):
