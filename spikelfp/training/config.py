@@ -311,12 +311,12 @@ def event_model(is_line: bool, sides: tuple[int, ...] = ()) -> dict[Place, Any]:
     return {("model",): "lif-conv", ("model", "pool"): "avg"}
 
 
-def _event_defaults(stated: Mapping[Place, Any]) -> dict[Place, Any]:
+def _event_defaults(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> dict[Place, Any]:
     """Find the defaults of event data for what is not stated, of options that do anything with what is."""
     data = stated.get(("data",), "digits")
     if not is_event_data(data):
         return {}
-    found = _event_model_of_name(data) if _model_is_open(stated) else {}
+    found = _event_model_of_name(data) if _model_is_open(stated, chosen) else {}
     camera = data.partition(":")[0] in CAMERAS
     wished: dict[Place, Any] = {("neuron", "beta"): EVENT_BETA, ("training", "batch_size"): EVENT_BATCH}
     wished |= {("neuron", "reset"): "zero"} if camera else {}
@@ -333,10 +333,15 @@ def _event_model_of_name(data: str) -> dict[Place, Any]:
     return event_model(data.partition(":")[0] not in CAMERAS)
 
 
-def _model_is_open(stated: Mapping[Place, Any]) -> bool:
+def _model_is_open(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> bool:
     """Whether neither a network nor an option of one is stated, nor a method that wants a network of its own."""
     own = {field.name for field in fields(ModelOptions)}
-    named = any(path[0] == "model" and (len(path) == 1 or path[1] not in own) for path in stated)
+    slots = OPTIONS.slots()
+    named = any(
+        path == ("model",)
+        or (path[0] == "model" and path[1] not in own and (path in chosen or value != slots[path].option.default))
+        for path, value in stated.items()
+    )
     return not named and stated.get(("method",), "lfp") in ("lfp", "surrogate")
 
 
@@ -759,10 +764,10 @@ class RunConfig:
         self._settle(OPTIONS.stated(given, "RunConfig"))
 
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = (), recorded: bool = False) -> None:
-        open_model = not recorded and _model_is_open(stated)
+        open_model = not recorded and _model_is_open(stated, chosen)
         object.__setattr__(self, "model_is_open", open_model)
         if not recorded:
-            stated = {**_event_defaults(stated), **stated}
+            stated = {**_event_defaults(stated, chosen), **stated}
         if ("task",) not in stated:
             given = {place[1]: value for place, value in stated.items() if place[0] == "data" and len(place) == 2}
             stated = {**stated, ("task",): task_of(stated.get(("data",), "digits"), given)}
