@@ -19,16 +19,16 @@ PLUGIN = {"plugin": str(Path(__file__).with_name("data.py"))}
 
 
 SMOOTH = {"label_smoothing": 0.1}
-COUNTS = {"reward": "count-softmax"}
+SEQUENCE, COUNTS = {"reward": "spike-sequence"}, {"reward": "count-softmax"}
 BY_REWARD: tuple[Options, ...] = (
-    {"lr": 3e-3},
-    {"lr": 3e-3} | COUNTS | SMOOTH,
+    {"lr": 3e-3, "beta": 0.9} | SEQUENCE,
+    {"lr": 3e-3, "beta": 0.9} | COUNTS | SMOOTH,
     {"lr": 5e-3, "beta": 0.8} | COUNTS | SMOOTH,
     {"lr": 5e-3, "beta": 0.8} | COUNTS,
 )
 FED_BACK: tuple[Options, ...] = (
-    {"lr": 3e-3},
-    {"lr": 3e-3} | COUNTS,
+    {"lr": 3e-3, "beta": 0.9} | SEQUENCE,
+    {"lr": 3e-3, "beta": 0.9} | COUNTS,
     {"lr": 3e-3, "beta": 0.8} | COUNTS,
     {"lr": 5e-3, "beta": 0.8} | COUNTS,
 )
@@ -37,12 +37,17 @@ FED_BACK: tuple[Options, ...] = (
 STEEP = {"slope": 5.0}
 """The best slope of docs/training.md."""
 BY_LOSS: tuple[Options, ...] = (
-    {"lr": 2e-3} | STEEP,
-    {"lr": 2e-3, "loss": "count"} | STEEP | SMOOTH,
-    {"lr": 2e-3, "loss": "count", "beta": 0.8} | STEEP | SMOOTH,
-    {"lr": 4e-3, "loss": "count", "beta": 0.8} | STEEP,
+    {"lr": 2e-3, "beta": 0.9, "loss": "rate"} | STEEP,
+    {"lr": 2e-3, "beta": 0.9, "loss": "count"} | STEEP | SMOOTH,
+    {"lr": 2e-3, "beta": 0.8, "loss": "count"} | STEEP | SMOOTH,
+    {"lr": 4e-3, "beta": 0.8, "loss": "count"} | STEEP,
 )
-BY_STEP: tuple[Options, ...] = ({"lr": 5e-4}, {"lr": 2e-3}, {"lr": 2e-3, "beta": 0.8}, {"lr": 5e-3, "beta": 0.8})
+BY_STEP: tuple[Options, ...] = (
+    {"lr": 5e-4, "beta": 0.9},
+    {"lr": 2e-3, "beta": 0.9},
+    {"lr": 2e-3, "beta": 0.8},
+    {"lr": 5e-3, "beta": 0.8},
+)
 
 ROWS = {
     "lfp": Row("LFP", {"method": "lfp"}, choices=BY_REWARD),
@@ -66,10 +71,12 @@ def dense(data: str, hidden: int) -> Options:
     """Return the options of a network with one hidden layer, as in NeuroTrain."""
     return {
         "data": data, "model": "lif-mlp", "hidden": (hidden,), "steps": 10, "epochs": EPOCHS, "batch_size": 128,
+        "reset": "subtract",
     }  # fmt: skip
 
 
 IMAGES = {"encoding": "rate"}
+RECURRENT: Options = {"model": "lif-rnn", "reset": "subtract", "epochs": EPOCHS}
 FEWER = {"validation": 0.2, "epochs": 10}
 
 
@@ -105,7 +112,7 @@ TASKS: dict[str, Task] = {
         "N-MNIST, 2312-512-10, T 10",
         f"Mean over {FOLDS} folds of all recordings at hand. Options are chosen on a fifth of the training part of the "
         "first fold.",
-        dense("nmnist-fold-0", 512) | {"batch_size": 32} | PLUGIN,
+        dense("nmnist-fold-0", 512) | {"batch_size": 32, "levels": 2} | PLUGIN,
         ROWS,
         tuning={"validation": 0.2},
         variants=tuple({"data": f"nmnist-fold-{number}"} for number in range(FOLDS)),
@@ -116,9 +123,8 @@ TASKS: dict[str, Task] = {
         "Braille, recurrent, 512 neurons, T 26",
         ALIKE,
         {
-            "data": "braille", "model": "lif-rnn", "hidden": (512,), "window": 50.0, "steps": 26, "levels": 4,
-            "epochs": EPOCHS, "batch_size": 128,
-        },
+            "data": "braille", "hidden": (512,), "window": 50.0, "steps": 26, "levels": 4, "batch_size": 128,
+        } | RECURRENT,
         ROWS,
         tuning={"validation": 0.2},
         parts=26,
@@ -128,9 +134,8 @@ TASKS: dict[str, Task] = {
         "Spoken digits, recurrent, 256 neurons, T 32",
         ALIKE,
         {
-            "data": "fsdd-cochlea", "model": "lif-rnn", "hidden": (256,), "steps": 32, "levels": 96,
-            "epochs": EPOCHS, "batch_size": 64,
-        },
+            "data": "fsdd-cochlea", "hidden": (256,), "steps": 32, "levels": 96, "batch_size": 64,
+        } | RECURRENT,
         ROWS,
         tuning={"validation": 0.2},
         parts=16,
@@ -139,7 +144,7 @@ TASKS: dict[str, Task] = {
     "intervals": Task(
         "Intervals between volleys, recurrent, 64 neurons, T 50",
         f"Counts are equal: they say nothing about the class. {ALIKE}",
-        {"data": "intervals", "model": "lif-rnn", "hidden": (64,), "epochs": EPOCHS, "batch_size": 32} | PLUGIN,
+        {"data": "intervals", "hidden": (64,), "batch_size": 32} | RECURRENT | PLUGIN,
         ROWS,
         tuning={"validation": 0.2},
         parts=1,
@@ -148,7 +153,7 @@ TASKS: dict[str, Task] = {
     "coincidence": Task(
         "Coincidence of two groups, recurrent, 64 neurons, T 50",
         f"Counts are equal: they say nothing about the class. {ALIKE}",
-        {"data": "coincidence", "model": "lif-rnn", "hidden": (64,), "epochs": EPOCHS, "batch_size": 32} | PLUGIN,
+        {"data": "coincidence", "hidden": (64,), "batch_size": 32} | RECURRENT | PLUGIN,
         ROWS,
         tuning={"validation": 0.2},
         parts=1,
