@@ -86,8 +86,9 @@ def draw(
     ):
         axes.plot(shares, [100 * value for value in values], color=colour, marker="o", markersize=3, linewidth=1.5)
         middle = len(shares) // 2
+        above = 6 if values[middle] < 0.95 else -14
         axes.annotate(
-            label, (shares[middle], 100 * values[middle]), xytext=(6, 6), textcoords="offset points", fontsize=SMALL,
+            label, (shares[middle], 100 * values[middle]), (6, above), textcoords="offset points", fontsize=SMALL,
             color=colour,
         )  # fmt: skip
     axes.set_ylim(0, 105)
@@ -101,6 +102,12 @@ SHOWN = 6
 """Samples in the picture."""
 
 
+def _spread(of: int, most: int) -> list[int]:
+    """Choose at most ``most`` of ``of`` numbers, evenly spread."""
+    count = min(of, most)
+    return [of * number // count for number in range(count)]
+
+
 def explain_run(
     run: str | Path,
     path: Path,
@@ -109,7 +116,7 @@ def explain_run(
     data_dir: str | None = None,
     cache_dir: str | None = None,
 ) -> Deletion:
-    """Explain the first test samples of a run, draw six of them, and measure what deleting inputs costs.
+    """Explain test samples of a run, draw six of them, and measure what deleting inputs costs.
 
     Layers follow the rule of the run where that is one of LFP, else LFP-ε. Static samples, which are shown at every
     step, lose an input at all steps; sequences lose it at the step where it stands.
@@ -117,7 +124,7 @@ def explain_run(
     Args:
         run: folder.
         path: of the PNG that is written.
-        samples: number of test samples, at most.
+        samples: number of test samples, at most; evenly spread over the test set, which may be in order of its classes.
         weights: ``last`` or ``best``.
         data_dir: folder of the data sets.
         cache_dir: folder of binned recordings.
@@ -131,7 +138,7 @@ def explain_run(
     trainer = loaded.trainer(test)
     if not trainer.task.has_classes:
         raise UserError(f"explanations are of classes, and the task of this run is {trainer.task.name}")
-    x, labels = test.__getitems__(range(min(samples, len(test))))
+    x, labels = test.__getitems__(_spread(len(test), samples))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # random encodings draw the same spikes each time
         batch = trainer.batch(x.to(trainer.device), labels.to(trainer.device))
@@ -143,7 +150,7 @@ def explain_run(
     found = explain.relevance(net, given, classes, rule=rule, mask=mask)
     still = isinstance(x, torch.Tensor)
     curve = explain.deletion(net, given, batch.targets, found, mask=mask, over_time=still)
-    few = range(min(SHOWN, len(labels)))
+    few = _spread(len(labels), SHOWN)
     names, right = splits.names, (classes == batch.targets).tolist()
     titles = [names[int(classes[n])] + ("" if right[n] else f" (is {names[int(labels[n])]})") for n in few]
     inputs, worth = ([part[:, n].double().cpu().numpy() for n in few] for part in (given, found))

@@ -30,7 +30,8 @@ def test_command_prints_the_curve_and_writes_the_picture(run) -> None:
     with Image.open(folder / "explain.png") as picture:
         assert picture.width > picture.height
     loaded = load_run(folder)
-    x, labels = loaded.splits().test.__getitems__(range(60))
+    test = loaded.splits().test
+    x, labels = test.__getitems__([len(test) * number // 60 for number in range(60)])
     trainer = loaded.trainer()
     batch = trainer.batch(x, labels)
     worth = explain.relevance(loaded.net, batch.sequence, rule=trainer.method.rule)
