@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from spikelfp.files import write_text
+from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.training.run_folder import FOUND
 
 Options = Mapping[str, Any]
@@ -136,7 +137,8 @@ def check(folder: Path, options: Options, shorter: bool = False) -> None:
         OtherRunError: naming the first option.
     """
     values = yaml.safe_load((folder / "config.yaml").read_text())
-    held = dict(_flat({name: each for name, each in values.items() if name not in FOUND}))
+    unstated = {"floor": PAPER_FLOOR, "margin": PAPER_MARGIN}  # by runs that are older than the options
+    held = unstated | dict(_flat({name: each for name, each in values.items() if name not in FOUND}))
     for name, value in options.items():
         if name in OWN or (name == "epochs" and shorter and held["schedule"] == "constant" and held[name] <= value):
             continue
