@@ -8,7 +8,8 @@ is layer-wise relevance propagation (LRP, Bach et al. 2015), of which LFP is the
 
 Relevance is conserved, ``Σ_i R_i = Σ_c R_c``, where every layer hands on all that it gets: networks of ReLU without
 biases under LFP-0, LFP-ε and LFP-γ, up to their ε. A bias keeps its share. The membrane of a spiking neuron does not
-conserve: its rule divides by the magnitudes of what flows in (v3, eq. A.2-A.3), and a reset takes relevance away.
+conserve: its rule divides by the magnitudes of what flows in (v3, eq. A.2-A.3), and a reset takes relevance away. Neurons follow the paper's rule here, whatever their floor
+and margin are: what did not fire has no relevance.
 
 >>> from spikelfp import explain
 >>> found = explain.relevance(net, x)                        # [T, B, …], like x
@@ -27,7 +28,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.functional.propagation import send_rewards
+from spikelfp.nn.neurons.base import Neurons
 from spikelfp.rules import Rule
 from spikelfp.rules.base import Assigning, layers_with_rules, lending
 from spikelfp.training.evaluation import evaluating
@@ -66,7 +69,7 @@ def relevance(
     """
     given = _checked(net, x)
     lent = nullcontext() if rule is None else lending(net, rule)
-    with evaluating(net, 0, given.device), _untouched(net), lent, torch.enable_grad():
+    with evaluating(net, 0, given.device), _untouched(net), _spikes_alone(net), lent, torch.enable_grad():
         # Steps of a constant input are one tensor seen T times; here each of them has a relevance of its own.
         leaf = given.clone(memory_format=torch.contiguous_format).requires_grad_()
         outputs = _outputs(net, leaf)
@@ -246,6 +249,20 @@ def _untouched(net: Module) -> Iterator[None]:
     finally:
         for p, grad in before:
             p.grad = grad
+
+
+@contextmanager
+def _spikes_alone(net: Module) -> Iterator[None]:
+    """Give neurons the paper's rule: with a margin, those that did not fire would take relevance too."""
+    neurons = [layer for layer in net.modules() if isinstance(layer, Neurons)]
+    before = [(layer, layer.floor, layer.margin) for layer in neurons]
+    try:
+        for layer in neurons:
+            layer.floor, layer.margin = PAPER_FLOOR, PAPER_MARGIN
+        yield
+    finally:
+        for layer, floor, margin in before:
+            layer.floor, layer.margin = floor, margin
 
 
 def _outputs(net: Module, x: Tensor) -> Tensor:
