@@ -8,8 +8,8 @@ is layer-wise relevance propagation (LRP, Bach et al. 2015), of which LFP is the
 
 Relevance is conserved, ``Σ_i R_i = Σ_c R_c``, where every layer hands on all that it gets: networks of ReLU without
 biases under LFP-0, LFP-ε and LFP-γ, up to their ε. A bias keeps its share. The membrane of a spiking neuron does not
-conserve: its rule divides by the magnitudes of what flows in (v3, eq. A.2-A.3), and a reset takes relevance away. Neurons follow the paper's rule here, whatever their floor
-and margin are: what did not fire has no relevance.
+conserve: its rule divides by the magnitudes of what flows in (v3, eq. A.2-A.3), and a reset takes relevance away.
+Neurons follow the paper's rule here, whatever their floor and margin are: what did not fire has no relevance.
 
 >>> from spikelfp import explain
 >>> found = explain.relevance(net, x)                        # [T, B, …], like x
