@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import PAPER
 
 from spikelfp import models, nn, rewards, rules
 from spikelfp.errors import UserError
@@ -174,7 +175,7 @@ def test_training_is_the_same_under_every_rule(monkeypatch, rule):
 
 def test_a_surrogate_needs_the_message_at_silent_neurons(monkeypatch):
     monkeypatch.setenv(choices.EVENTS, "always")
-    layer, neurons = nn.Linear(30, 20), nn.LIF()
+    layer, neurons = nn.Linear(30, 20), nn.LIF(**PAPER)
     spikes = neurons(torch.randn(5, 8, 30).requires_grad_())
     for rule, silent in ((rules.Epsilon(), False), (rules.Surrogate(), True), (rules.Gamma(), True)):
         with rules.using(layer, rule):

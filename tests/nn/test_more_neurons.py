@@ -97,11 +97,12 @@ def alif_run(currents, beta, theta, rho, phi, reset):
     return spikes, membranes, adaptations
 
 
+@pytest.mark.parametrize("floor", [0.0, 1.0])
 @pytest.mark.parametrize("reset", RESETS)
-def test_alif_is_what_its_equations_say(reset):
+def test_alif_is_what_its_equations_say(reset, floor):
     x = currents().double().requires_grad_()
     beta, theta, rho, phi = (each.double() for each in (VECTOR, VECTOR + 0.1, 1 - VECTOR / 2, VECTOR / 3))
-    layer = nn.ALIF(beta, theta, reset, rho=rho, phi=phi)
+    layer = nn.ALIF(beta, theta, reset, rho=rho, phi=phi, floor=floor)
     trace, _ = layer.run(x, trace=True)
     rewards = torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view(x.shape)
     propagate(layer(x), rewards)
@@ -114,20 +115,23 @@ def test_alif_is_what_its_equations_say(reset):
             messages, internal = [0.0] * len(own), 0.0
             for t in reversed(range(len(own))):
                 decayed = float(beta[j]) * (found[1][t - 1] if t else 0.0)
-                messages[t] = (float(rewards[t, b, j]) + internal) / (abs(decayed) + abs(own[t]) + 1e-6)
+                inflow = max(abs(decayed) + abs(own[t]) + 1e-6, floor * float(theta[j]))
+                messages[t] = (float(rewards[t, b, j]) + internal) / inflow
                 internal = decayed * messages[t]
             torch.testing.assert_close(x.grad[:, b, j].tolist(), messages)
 
 
-def test_credit_through_alpha_is_its_kernel():
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_credit_through_alpha_is_its_kernel(floor):
     x = currents(12).double().requires_grad_()
     alpha, beta, theta, eps = 0.9, 0.6, 0.5, 1e-6
-    layer = nn.Alpha(alpha, beta, theta)
+    layer = nn.Alpha(alpha, beta, theta, floor=floor)
     trace, _ = layer.run(x, trace=True)
     rewards = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(2))
     propagate(layer(x), rewards)
     tau = 1 + math.log(alpha) / (math.log(beta) - math.log(alpha))
-    n = rewards / ((tau * trace.excitation).abs() + (tau * trace.inhibition).abs() + eps)
+    inflow = (tau * trace.excitation).abs() + (tau * trace.inhibition).abs() + eps
+    n = rewards / inflow.clamp(min=floor * theta)
     expected = torch.zeros_like(n)
     for s in range(12):
         for t in range(s, 12):

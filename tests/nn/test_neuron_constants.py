@@ -8,7 +8,7 @@ from reference import DENOMINATORS, RESETS, lif_reward, lif_run, surviving
 
 from spikelfp import kernels, nn, propagate, rules
 from spikelfp.errors import CheckpointError, ShapeError, UserError
-from spikelfp.functional.lif import LIFParameters
+from spikelfp.functional.lif import FLOOR, MARGIN, PAPER_FLOOR, PAPER_MARGIN, LIFParameters
 from spikelfp.kernels import numba_scan, torch_scan
 from spikelfp.training import checkpoint
 
@@ -24,10 +24,11 @@ def currents(*shape):
 @pytest.mark.parametrize("name", ["torch", "numba"])
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("denominator", DENOMINATORS)
-def test_each_neuron_has_its_own_constants(reset, denominator, name, monkeypatch):
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+def test_each_neuron_has_its_own_constants(floor, reset, denominator, name, monkeypatch):
     monkeypatch.setenv(kernels.KERNELS, name)
     x, rewards = currents(9, 3, 4).requires_grad_(), currents(9, 3, 4) + 1
-    layer = nn.LIF(BETA, THETA, reset, denominator, learn_beta=True, rule=rules.Epsilon(EPS))
+    layer = nn.LIF(BETA, THETA, reset, denominator, learn_beta=True, floor=floor, rule=rules.Epsilon(EPS))
     spikes = layer(x)
     propagate(spikes, rewards)
     steps = torch.zeros(4, dtype=torch.float64)
@@ -36,7 +37,7 @@ def test_each_neuron_has_its_own_constants(reset, denominator, name, monkeypatch
             own, beta, theta = x[:, b, j].tolist(), float(BETA[j]), float(THETA[j])
             fired, membranes = lif_run(own, beta, theta, reset)
             assert spikes[:, b, j].tolist() == fired
-            n = lif_reward(rewards[:, b, j].tolist(), own, beta, theta, reset, denominator, EPS)
+            n = lif_reward(rewards[:, b, j].tolist(), own, beta, theta, reset, denominator, EPS, floor=floor)
             torch.testing.assert_close(x.grad[:, b, j], torch.tensor(n, dtype=torch.float64))
             steps[j] += sum(beta * surviving(membranes[t - 1], theta, reset) * n[t] for t in range(1, 9))
     torch.testing.assert_close(-layer.decay.grad, steps)
@@ -127,6 +128,7 @@ def test_what_is_refused(case):
 
 
 def test_a_vector_is_a_buffer_and_a_number_is_none():
+    defaults = {"floor": FLOOR, "margin": MARGIN}
     assert list(nn.Synaptic().state_dict()) == []
     layer = nn.Synaptic(BETA, BETA, THETA)
     assert set(layer.state_dict()) == {"alphas", "betas", "thresholds"}
@@ -137,8 +139,9 @@ def test_a_vector_is_a_buffer_and_a_number_is_none():
     assert torch.equal(other.alpha, BETA)
     layer.beta = 0.5
     assert set(layer.state_dict()) == {"alphas", "thresholds"}
-    assert layer.constants == LIFParameters(0.5, THETA)
+    assert layer.constants == LIFParameters(0.5, THETA, **defaults)
     layer.constants = LIFParameters(BETA, 0.5)
+    assert (layer.floor, layer.margin) == (PAPER_FLOOR, PAPER_MARGIN)
     assert set(layer.state_dict()) == {"alphas", "betas"}
 
 
@@ -248,7 +251,7 @@ def test_a_decay_can_stop_learning_and_begin_to(beta):
     layer = nn.LIF(beta, learn_beta=True)
     layer.decay = None
     assert not layer.learn_beta
-    assert layer.constants == LIFParameters(beta)
+    assert layer.constants == LIFParameters(beta, floor=FLOOR, margin=MARGIN)
     layer.decay = torch.nn.Parameter(BETA.clone())
     assert set(layer.state_dict()) == {"decay"}
     assert torch.equal(layer.beta, BETA)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from reference import lif_reward, lif_run
+from reference import PAPER, lif_reward, lif_run
 from references.cases import RULES, build
 
 from spikelfp import interop, models, nn, propagate, rules
@@ -113,7 +113,7 @@ def test_each_tap_gets_the_reward_of_its_connection(chosen):
     """``d_{W_k[j, i]} = |W_k[j, i]| Σ_t n_j[t] x_i[t − d_k]`` with ``n`` of the neurons, one by one."""
     delays, steps = (0, 2, 5), 7
     layer = nn.DelayLinear(3, 2, delays).double()
-    net = build(rules.Epsilon(), layer, nn.LIF(0.8, 0.3))
+    net = build(rules.Epsilon(), layer, nn.LIF(0.8, 0.3, **PAPER))
     if chosen:
         layer.choose()
     x = spikes(steps, 1, 3)

@@ -70,15 +70,23 @@ def alike(grads, expected):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_bfloat16_autocast_gives_updates_of_the_same_kind(name, rule):
-    """Products run in bfloat16; membranes, statistics and updates stay in float32, near those without autocast."""
+    """Products run in bfloat16; membranes, statistics and updates stay in float32, near those of rounded operands.
+
+    The other network has inputs and weights as bfloat16 rounds them, and runs in float32: rounding alone moves a
+    membrane over the threshold or the margin now and then, and one spike more may turn an update around.
+    """
     net, x = network(name, steps=2)
     net, x = net.float().train(), x.float()
     rules.attach(net, RULES[rule])
-    _, expected = passed(net, x)
+    rounded = copy.deepcopy(net)
+    with torch.no_grad():
+        for p in rounded.parameters():
+            if p.dim() > 1:  # weights of products, not offsets and decays
+                p.copy_(p.bfloat16())
+    _, expected = passed(rounded, x.bfloat16().float())
     _, grads = passed(net, x, torch.autocast("cpu", torch.bfloat16)(net))
     assert all(grad.dtype == torch.float32 and torch.isfinite(grad).all() for grad in grads)
-    # Rounded membranes cross the threshold now and then; through attention a spike more changes the most.
-    assert alike(grads, expected) > (0.5 if name == "attention" else 0.95)
+    assert alike(grads, expected) > 0.99
 
 
 @pytest.mark.parametrize("rule", RULES)
