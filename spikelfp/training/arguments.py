@@ -498,11 +498,10 @@ def _rule(rule: Any, method: type[Method], asked: str) -> rules.Rule | rules.Com
         raise UserError(
             f"a rule is a name ({', '.join(rules.rules)}) or an object of spikelfp.rules, got {type(rule).__name__}"
         )
-    if method.gradient is not isinstance(rule, rules.Gradient) and method.learn is Method.learn:
-        raise UserError(
-            f"{described(rule)} is no rule of {asked}: "
-            + ("it takes rules.Surrogate(…)" if method.gradient else 'say method="surrogate" or "gradient"')
-        )
+    if method.gradient and not isinstance(rule, rules.Gradient):
+        raise UserError(f"{described(rule)} is no rule of {asked}: it takes rules.Surrogate(…)")
+    if not method.gradient and isinstance(rule, rules.Gradient) and method.learn is Method.learn:
+        raise UserError(f'{described(rule)} is no rule of {asked}: say method="surrogate" or "gradient"')
     if method.surrogate and not isinstance(rule, rules.Surrogate):
         raise UserError(f'{described(rule)} is no surrogate: say rules.Surrogate(…), or method="gradient"')
     return rule

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reference import PAPER
 from report_events import CAMERA, LINE, folder_of
 from report_pages import Page
 
@@ -19,7 +20,7 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
 RUNS = {
-    "camera": (CAMERA, {"steps": 6}),
+    "camera": (CAMERA, {"steps": 6, "levels": 1}),
     "line": (LINE, {"window": 4.0}),
 }
 
@@ -126,7 +127,7 @@ def test_lost_recordings_are_named_without_their_folder(
     ],
 )
 def test_words_for_events(options: dict[str, object], text: str) -> None:
-    config = replace(RunConfig(data="nmnist").resolved(1000), steps=None)
+    config = replace(RunConfig(data="nmnist", reset="subtract", **PAPER).resolved(1000), steps=None)
     terms = dict(wording.lead(replace(config, **options), True))  # type: ignore[arg-type]
     assert text in terms["Events"]
     assert terms["Neurons"].endswith("one step later.")

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from reference import PAPER
 
 from spikelfp import data, methods, nn, rewards, rules
 from spikelfp.errors import CheckpointError
@@ -27,8 +28,8 @@ def network(**changed):
             options["threshold"],
             options.get("reset", "subtract"),
             options.get("denominator", "inflow"),
-            floor=options.get("floor", 0),
-            margin=options.get("margin", 1),
+            floor=options.get("floor", 1),
+            margin=options.get("margin", 0.6),
         ),
         options.get("pool", nn.MaxPool2d)(2),
         nn.Flatten(),
@@ -75,8 +76,15 @@ def assert_refused(trainer, path, named):
         ({"beta": 0.8}, r"layer 2 .*beta=0\.9.*beta=0\.8"),
         ({"reset": "zero"}, r"layer 2 .*'subtract'.*'zero'"),
         ({"denominator": "increment"}, r"layer 2 .*'inflow'.*'increment'"),
-        ({"floor": 0.5}, r"layer 2 .*denominator='inflow'\) in.*denominator='inflow', floor=0\.5\) here"),
-        ({"margin": 0.6}, r"layer 2 .*denominator='inflow', margin=0\.6\) here"),
+        (
+            {"floor": 0.5},
+            r"layer 2 .*floor=1\.0, margin=0\.6\) in.*denominator='inflow', floor=0\.5, margin=0\.6\) here",
+        ),
+        (
+            {"margin": 0.3},
+            r"layer 2 .*floor=1\.0, margin=0\.6\) in.*denominator='inflow', floor=1\.0, margin=0\.3\) here",
+        ),
+        (PAPER, r"layer 2 .*floor=1\.0, margin=0\.6\) in.*denominator='inflow'\) here"),
         ({"alpha": 0.7}, r"layer 7 .*alpha=0\.5.*alpha=0\.7"),
         ({"p": 0.3}, r"layer 5 .*p=0\.1.*p=0\.3"),
         ({"eps": 1e-3}, r"layer 1 .*eps=1e-05.*eps=0\.001"),

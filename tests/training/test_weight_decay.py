@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from reference import PAPER
 
 from spikelfp import nn, propagate, rewards
 from spikelfp.functional.lif import LIFParameters, lif_scan, reward_scan
@@ -18,7 +19,7 @@ LR, DECAY = 0.05, 0.2
 
 def net(**neuron):
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(IN, OUT), nn.LIF(0.9, 0.5, **neuron)).double()
+    return nn.Sequential(nn.Linear(IN, OUT), nn.LIF(0.9, 0.5, **PAPER | neuron)).double()
 
 
 def data():
