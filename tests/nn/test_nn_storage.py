@@ -86,7 +86,7 @@ def test_bfloat16_autocast_gives_updates_of_the_same_kind(name, rule):
     _, expected = passed(rounded, x.bfloat16().float())
     _, grads = passed(net, x, torch.autocast("cpu", torch.bfloat16)(net))
     assert all(grad.dtype == torch.float32 and torch.isfinite(grad).all() for grad in grads)
-    assert alike(grads, expected) > 0.99
+    assert alike(grads, expected) > 0.95  # 0.995 and more here; other processors round in another order
 
 
 @pytest.mark.parametrize("rule", RULES)
