@@ -104,6 +104,8 @@ class Schema(Generic[Config]):
             inner, title = f.metadata["section"]
             self.sections[f.name] = inner
             self._static += _slots((f.name,), inner, title)
+        registries = {id(slot.registry): slot.registry for slot in self._static if slot.registry is not None}
+        self._registries = tuple(registries.values())
         self._registered: object = None
         self._slots: dict[Place, Slot] = {}
         self._named: dict[str, list[Slot]] = {}
@@ -116,8 +118,7 @@ class Schema(Generic[Config]):
         Raises:
             UserError: for a registered thing whose options conflict with others.
         """
-        registries = {id(slot.registry): slot.registry for slot in self._static if slot.registry is not None}
-        state = [tuple(map(id, registry.entries())) for registry in registries.values()]
+        state = [tuple(map(id, registry.entries())) for registry in self._registries]
         if state != self._registered:
             slots: dict[Place, Slot] = {}
             named: dict[str, list[Slot]] = {}
@@ -416,10 +417,10 @@ class _View:
     """Values as attributes with the names of their options."""
 
     def __init__(self, schema: Schema[Any], stated: Mapping[Place, Any]) -> None:
-        self._schema, self._stated = schema, stated
+        self._named, self._stated = schema.named(), stated  # a view is short-lived: nothing is registered meanwhile
 
     def __getattr__(self, name: str) -> Any:
-        slots = self._schema.named().get(name)
+        slots = self._named.get(name)
         if slots is None:
             raise AttributeError(name)
         own = next((slot for slot in slots if slot.chooser is None), None)

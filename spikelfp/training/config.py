@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -111,8 +111,8 @@ def _warms_up_otherwise(view: View) -> bool:
 
 
 @functools.cache
-def _arguments(kind: type) -> frozenset[str]:
-    """Name the arguments of a class; kept, since each option of a run asks for those of every method."""
+def _arguments(kind: Callable[..., Any]) -> frozenset[str]:
+    """Name the arguments of a class or function; kept, since each option of a run asks for those of every method."""
     return frozenset(inspect.signature(kind).parameters)
 
 
@@ -137,7 +137,7 @@ def _with_rates() -> list[str]:
 
 def _smooths(registry: Registry[Any], name: str | None) -> bool:
     """Whether a reward or a loss of classes has a target that can be smoothed."""
-    return name is not None and name in registry and "label_smoothing" in inspect.signature(registry[name]).parameters
+    return name is not None and name in registry and "label_smoothing" in _arguments(registry[name])
 
 
 def _with_targets(argument: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import re
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from spikelfp.command import run_app
 from spikelfp.data import datasets, encodings, load
 from spikelfp.errors import KeywordError, RunFolderError, UserError
 from spikelfp.methods import LFP, losses, methods
+from spikelfp.models import decay_starts
 from spikelfp.options import flag, options_in
 from spikelfp.rewards import Reward, rewards
 from spikelfp.tasks import tasks
@@ -58,6 +60,9 @@ CHOICES = [
     {"model": "lif-lenet", "dropout": 0.25},
     {"model": "lif-rnn", "dropout": 0.25},
     {"recompute": 2},
+    {"adapt": 0.1},
+    {"delays": (0, 2)},
+    *({"beta_start": name} for name in decay_starts),
     {"model": "mlp", "activation": "heaviside"},
     {"model": "mlp", "encoding": "rate", "steps": 4},
     {"model": "mlp", "method": "surrogate"},
@@ -87,7 +92,7 @@ def values(f):
         found = [{"sensor": "346x260", "columns": "x,y,t,p"}.get(f.name, "none")]
     else:
         found = {"bool": [True, False], "int": [2, 3], "float": [0.5, 0.25], "tuple[int, ...]": [(7,)]}[f.kind]
-        found = [3.5] if f.name == "alpha" else found
+        found = {"alpha": [3.5], "beta_high": [0.75], "first_pixel": [0, 1]}.get(f.name, found)
     return [value for value in found if value != f.default]
 
 
@@ -133,7 +138,7 @@ def test_with_its_owner_it_is_taken(name):
             continue  # lfp has those alone
         if choice.get("error_memory") == "hash" and name in ("augment", "encoding"):
             continue  # inputs that are drawn anew are never found again
-        if "rate_target" in choice and name in ("normalize_reward", "recompute"):
+        if "rate_target" in choice and (name in ("normalize_reward", "recompute") or value == "online"):
             continue  # each refuses the other
         assert getattr(RunConfig(**choice, **{name: value}), name) == value
         taken += 1
@@ -142,14 +147,23 @@ def test_with_its_owner_it_is_taken(name):
         assert RunConfig(model="mlp", warm_up="gradient", warm_up_steps=2).warm_up == "gradient"
 
 
+@functools.cache
+def made():
+    """The configurations of the choices, each also with a network that is named where none was."""
+    configs = [RunConfig(**choice) for choice in CHOICES]
+    return [
+        (config, RunConfig(**choice, model="lif-mlp") if config.model_is_open else None)
+        for choice, config in zip(CHOICES, configs, strict=True)
+    ]
+
+
 @pytest.mark.parametrize("name", OWNED)
 def test_also_at_its_default_if_it_was_given(name):
     f = OWNED[name]
-    for choice in CHOICES:
-        config = RunConfig(**choice)
+    for choice, (config, with_model) in zip(CHOICES, made(), strict=True):
         if name in choice or f.default is None or f.owner.holds(config.flat):
             continue
-        if config.model_is_open and f.owner.holds(RunConfig(**choice, model="lif-mlp").flat):
+        if with_model is not None and f.owner.holds(with_model.flat):
             continue  # an option of lif-mlp, where no network was named, chooses it
         written = {**choice, name: f.default}
         assert from_mapping(written, "a file") == config  # nobody said it
