@@ -14,7 +14,7 @@ from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, methods,
 from spikelfp.methods.spike_rate import RateTarget, slopes
 from spikelfp.registry import check_name
 from spikelfp.rewards.base import takes
-from spikelfp.rules import Gradient, Rule, Surrogate
+from spikelfp.rules import Composite, Gradient, Rule, Surrogate
 from spikelfp.tasks import Task
 from spikelfp.tasks.classification import rate_cross_entropy
 
@@ -41,8 +41,8 @@ class GradientDescent(Method):
             (:class:`~spikelfp.methods.RateTarget`); for surrogate derivatives alone, since a spike has none of its own.
 
     Raises:
-        UserError: for an unknown reduction, and a rate target without a surrogate; in training, for a loss without
-            ``weights`` where not all steps count, and what a rate target cannot train.
+        UserError: for an unknown reduction, a rule of rewards, and a rate target without a surrogate; in training, for
+            a loss without ``weights`` where not all steps count, and what a rate target cannot train.
     """
 
     objective = "loss"
@@ -60,6 +60,11 @@ class GradientDescent(Method):
     ) -> None:
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.rule = Gradient() if rule is None else rule
+        last = self.rule.default if isinstance(self.rule, Composite) else self.rule
+        if not getattr(last, "of_gradients", False):
+            raise UserError(
+                f"{last} is no rule of {type(self).__name__}, which has a loss: it takes rules.Surrogate(…)"
+            )
         self.surrogate = type(self.rule) is not Gradient
         self.name = "surrogate" if self.surrogate else "gradient"
         self.loss = loss

@@ -241,6 +241,12 @@ CASES = {
     "a reward twice": (lambda: make(reward="softmax", method=methods.GradientDescent()), "not both"),
     "a surrogate as a rule of LFP": (lambda: make(rule=rules.Surrogate()), 'say method="surrogate"'),
     "an LFP rule for a surrogate": (lambda: make(method="surrogate", rule=rules.Gamma()), "it takes rules.Surrogate"),
+    "an LFP rule for a gradient": (lambda: make(method="gradient", rule=rules.Gamma()), "it takes rules.Surrogate"),
+    "an LFP rule in a gradient": (lambda: methods.GradientDescent(rules.Gamma()), "it takes rules.Surrogate"),
+    "a Composite in a gradient": (
+        lambda: methods.GradientDescent(rules.Composite([(0, rules.Gamma())])),
+        "it takes rules.Surrogate",
+    ),
     "a rule's name for a layer": (lambda: make(rule="lrp"), "unknown rule 'lrp'"),
     "targets for a classifier": (lambda: static((X, torch.rand(32, 4))), "class numbers"),
     "classes for a regression": (lambda: static((X, Y), reward=rewards.SquaredError()), "takes real targets"),
