@@ -111,7 +111,8 @@ def accuracies(table: Table) -> list[str]:
         if any(cell != "–" for cell in found):
             body.append([name, *found])
     counts = [f"{100 * own['accuracy']:.1f}" if (own := task.get("counts")) else "–" for task in shown.values()]
-    body.append(["logistic regression on counts", *counts])
+    if any(cell != "–" for cell in counts):
+        body.append(["logistic regression on counts", *counts])
     return rows(["test accuracy, %", *shown], body)
 
 
