@@ -44,6 +44,15 @@ data_app = new_app("Look at recordings of events, and at the cache of binned one
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
+
+
+def _check_weights(weights: str) -> str:
+    if weights not in ("last", "best"):
+        raise UserError(f"--weights is last or best, got {weights!r}")
+    return weights
+
+
+Weights = Annotated[str, typer.Option(callback=_check_weights, help="last or best")]
 DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", callback=path_given, help="folder of the data sets", show_default="the run's"),
@@ -143,7 +152,7 @@ def train_command(
 @app.command("eval")
 def eval_command(
     run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
-    weights: Annotated[str, typer.Option(help="last or best")] = "last",
+    weights: Weights = "last",
     early: Annotated[bool, typer.Option("--early", help="also before the end of a sequence, and by margins")] = False,
     data_dir: DataDir = None,
     cache_dir: CacheDir = None,
@@ -153,8 +162,6 @@ def eval_command(
     from spikelfp.training.evaluation import early_readout
     from spikelfp.training.run import load_run
 
-    if weights not in ("last", "best"):
-        raise UserError(f"--weights is last or best, got {weights!r}")
     loaded = load_run(run, weights, data_dir, cache_dir)
     splits = loaded.splits()
     trainer = loaded.trainer(splits.test)
@@ -181,7 +188,7 @@ def eval_command(
 def explain_command(
     run: Annotated[str, typer.Argument(callback=path_given, help="run folder")],
     samples: Annotated[int, typer.Option(min=1, help="test samples that are explained")] = 200,
-    weights: Annotated[str, typer.Option(help="last or best")] = "last",
+    weights: Weights = "last",
     out: Annotated[
         str | None, typer.Option(callback=path_given, help="picture", show_default="RUN/explain.png")
     ] = None,
@@ -192,8 +199,6 @@ def explain_command(
     """Show which inputs the predicted classes rest on, and what deleting them costs."""
     from spikelfp.report.explained import explain_run
 
-    if weights not in ("last", "best"):
-        raise UserError(f"--weights is last or best, got {weights!r}")
     path = Path(out) if out is not None else Path(run) / "explain.png"
     if path.suffix.lower() != ".png":
         raise UserError(f"--out is the name of a picture, NAME.png, got {out!r}")

@@ -31,8 +31,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.functional.propagation import send_rewards
 from spikelfp.nn.neurons.base import Neurons
-from spikelfp.rules import Rule
-from spikelfp.rules.base import Assigning, layers_with_rules, lending
+from spikelfp.rules.base import Assigning, lending, rules_in
 from spikelfp.training.evaluation import evaluating
 
 __all__ = ["Deletion", "InputEvents", "deletion", "events", "predicted", "relevance"]
@@ -78,7 +77,7 @@ def relevance(
         counted = torch.ones_like(outputs[..., :1]) if mask is None else _counted(mask, outputs)
         chosen = _chosen(outputs.detach() * counted, target) * counted
         found: Tensor | None
-        if _of_gradients(net):
+        if any(each.of_gradients for each in rules_in(net).values()):
             found = torch.autograd.grad(outputs, leaf, chosen, allow_unused=True)[0]
         else:
             send_rewards(outputs, outputs.detach() * chosen)
@@ -231,11 +230,6 @@ def _checked(net: Module, x: Any) -> Tensor:
         raise UserError("the inputs hold NaN or infinity: look for them with torch.isfinite")
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
     return x.detach().to(dtype)
-
-
-def _of_gradients(net: Module) -> bool:
-    rules = [layer.rule for layer in layers_with_rules(net)]
-    return any(isinstance(each, Rule) and each.of_gradients for each in rules)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +59,54 @@ def light_reports(monkeypatch):
         return write.Picture(title, caption, text, drawn, drawn, wide)
 
     monkeypatch.setattr(write, "_picture", picture)
+
+
+@pytest.fixture
+def command_line(capsys, monkeypatch):
+    """Run a command line in this process: starting one takes longer than most of the runs."""
+    from hw_export.cli import app as hw_export
+    from spikelfp.cli import app as spikelfp
+    from spikelfp.command import run_app
+
+    def call(*arguments, program="spikelfp", columns=None, check=None):
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run_app({"spikelfp": spikelfp, "hw-export": hw_export}[program], program, [str(a) for a in arguments])
+        done = subprocess.CompletedProcess(arguments, stop.value.code or 0, *capsys.readouterr())
+        assert check is None or done.returncode == check, done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture
+def here(command_line):
+    """Run ``spikelfp`` in this process, in 200 columns; the exit code must be ``check``."""
+    return lambda *arguments, check=0: command_line(*arguments, columns=200, check=check)
+
+
+@pytest.fixture
+def command(command_line):
+    """Run a program by its name, in 300 columns; returns stdout, or stderr where it is to fail."""
+
+    def call(program, *arguments, code=0):
+        done = command_line(*arguments, program=program, columns=300, check=code)
+        return done.stderr if code else done.stdout
+
+    return call
+
+
+@pytest.fixture
+def spikelfp(command_line):
+    """Run a command line; returns exit code, stdout and stderr."""
+
+    def call(*arguments, program="spikelfp"):
+        done = command_line(*arguments, program=program)
+        return done.returncode, done.stdout, done.stderr
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command measures, from its options.
+    """Settings of a command that measures sections, from its options.
 
     Attributes:
         folder: of the results.

@@ -102,7 +102,7 @@ class Flatten(Layer):
 DROPS_OVER = ("sequence", "step")
 """Times for which dropout draws a mask: once for a sequence, or anew at every step."""
 DROPS = ("elements", "channels")
-"""What dropout silences: single elements, or whole channels of images."""
+"""Units that dropout silences: single elements, or whole channels of images."""
 
 
 class Dropout(Layer):

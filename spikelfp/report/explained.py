@@ -17,6 +17,7 @@ from spikelfp.files import write_whole
 from spikelfp.report.rasters import draw_image, frame, is_camera, is_image
 from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, Theme, bare, clean, new_figure, place, png
 from spikelfp.rules.base import Assigning
+from spikelfp.training.evaluation import evaluating
 from spikelfp.training.run import load_run
 
 Array = NDArray[np.float64]
@@ -139,8 +140,7 @@ def explain_run(
     if not trainer.task.has_classes:
         raise UserError(f"explanations are of classes, and the task of this run is {trainer.task.name}")
     x, labels = test.__getitems__(_spread(len(test), samples))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # random encodings draw the same spikes each time
+    with evaluating(trainer.net, 0, trainer.device):  # random encodings draw the same spikes each time
         batch = trainer.batch(x.to(trainer.device), labels.to(trainer.device))
     given = batch.sequence.to_dense() if batch.sequence.is_sparse else batch.sequence
     own = getattr(trainer.method, "rule", None)

@@ -16,6 +16,7 @@ from spikelfp.data.loader import Sequences
 from spikelfp.data.samples import TargetScale
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.methods.base import Batch, counting_steps, mean_over_steps, step_weights
+from spikelfp.nn import graph
 from spikelfp.rewards.base import masked, takes
 from spikelfp.tasks import Judge, Task
 from spikelfp.tasks.classification import are_classes
@@ -66,17 +67,12 @@ class Evaluation(NamedTuple):
 def evaluating(net: Module, seed: int, device: torch.device) -> Iterator[None]:
     """Put the network into evaluation mode, without graphs, within the block; random numbers are those of ``seed``.
 
-    After the block, its mode and the random state of training are as before.
+    After the block, the mode of each layer and the random state of training are as before.
     """
-    training = net.training
-    net.eval()
-    try:
-        # Random encodings draw the same numbers at every evaluation and leave those of training alone.
-        with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        net.train(training)
+    # Random encodings draw the same numbers at every evaluation and leave those of training alone.
+    with graph.evaluating(net), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def evaluate(

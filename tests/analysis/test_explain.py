@@ -98,6 +98,7 @@ def test_of_gradients_it_is_gradient_times_input():
 
 def test_nothing_of_the_network_changes():
     net = models.lif_mlp([64, 12, 10]).train()
+    net[-1].eval()  # a layer may be in another mode than the network
     for p in net.parameters():
         p.grad = torch.ones_like(p)
     x = torch.rand(4, 3, 1, 8, 8)
@@ -107,6 +108,7 @@ def test_nothing_of_the_network_changes():
     assert first.shape == x.shape
     assert not x.requires_grad
     assert net.training
+    assert not net[-1].training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(p, w) and (p.grad == 1).all() for p, w in zip(net.parameters(), weights, strict=True))
 

@@ -34,22 +34,6 @@ def run(*arguments, cwd=None, check=None):
     return done
 
 
-@pytest.fixture
-def here(capsys, monkeypatch):
-    """Run a command line as :func:`run` does, in this process: starting one takes longer than most of the runs."""
-
-    def call(*arguments, check):
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run_app(app, "spikelfp", list(arguments))
-        done = subprocess.CompletedProcess(arguments, stop.value.code or 0, *capsys.readouterr())
-        assert done.returncode == check, done.stderr
-        return done
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "a"

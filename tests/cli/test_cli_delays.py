@@ -9,10 +9,7 @@ import torch
 
 from hw_export import from_nir
 from hw_export.build import build, read_export
-from hw_export.cli import app as export_app
 from spikelfp import nn
-from spikelfp.cli import app
-from spikelfp.command import run_app
 from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
 
@@ -22,20 +19,6 @@ QUICK = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def command(capsys, monkeypatch):
-    def call(which, name, *arguments, code=0):
-        monkeypatch.setenv("COLUMNS", "300")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run_app(which, name, [str(each) for each in arguments])
-        out, err = capsys.readouterr()
-        assert (stop.value.code or 0) == code, err
-        return out if not code else err
-
-    return call
-
-
 def weights(run, which="last"):
     return torch.load(run / "checkpoints" / f"{which}.pt", weights_only=True)["weights"]
 
@@ -43,10 +26,10 @@ def weights(run, which="last"):
 def test_delays_are_trained_chosen_resumed_and_exported(tmp_path, command):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     own = (*QUICK, "--choose-delays", 1)
-    out = command(app, "spikelfp", "train", *own, "--epochs", 2, "--out", whole, "--json")
+    out = command("spikelfp", "train", *own, "--epochs", 2, "--out", whole, "--json")
     assert json.loads(out.splitlines()[-1])["test_accuracy"] > 0.15
-    command(app, "spikelfp", "train", *own, "--epochs", 1, "--out", parts)
-    command(app, "spikelfp", "train", "--resume", "--epochs", 2, "--out", parts, "--quiet")
+    command("spikelfp", "train", *own, "--epochs", 1, "--out", parts)
+    command("spikelfp", "train", "--resume", "--epochs", 2, "--out", parts, "--quiet")
     last, again, first = weights(whole), weights(parts), weights(parts, "initial")
     assert {name: value.tolist() for name, value in last.items()} == {n: v.tolist() for n, v in again.items()}
     mask = last["1.dense.mask"]
@@ -54,30 +37,28 @@ def test_delays_are_trained_chosen_resumed_and_exported(tmp_path, command):
     assert torch.equal(mask.unflatten(1, (3, -1)).sum(1), torch.ones(10, 64, dtype=torch.int64))
     assert not last["1.dense.weight"][~mask].any()
     assert (last["1.dense.weight"][mask] != first["1.dense.weight"][mask]).float().mean() > 0.5  # the others trained on
-    command(app, "spikelfp", "eval", parts)
-    command(export_app, "hw-export", "build", whole, "--target", "generic", "--out", tmp_path / "generic")
-    command(export_app, "hw-export", "verify", tmp_path / "generic")
-    command(export_app, "hw-export", "build", whole, "--target", "nir", "--bits", "32", "--out", tmp_path / "nir")
+    command("spikelfp", "eval", parts)
+    command("hw-export", "build", whole, "--target", "generic", "--out", tmp_path / "generic")
+    command("hw-export", "verify", tmp_path / "generic")
+    command("hw-export", "build", whole, "--target", "nir", "--bits", "32", "--out", tmp_path / "nir")
     back = from_nir(tmp_path / "nir" / "network.nir")
     layers = [layer for layer in back if isinstance(layer, nn.DelayLinear)]
     kept = mask.unflatten(1, (3, -1)).int().argmax(1)
     assert torch.equal(layers[0].chosen, torch.tensor([0, 1, 3])[kept])
-    err = command(export_app, "hw-export", "build", whole, "--target", "loihi", "--out", tmp_path / "l", code=2)
+    err = command("hw-export", "build", whole, "--target", "loihi", "--out", tmp_path / "l", code=2)
     assert err.count("\n") == 1
     assert "longest delay, in steps, 3, at most 0 (by 3)" in err
 
 
 def test_delays_are_chosen_at_the_export(tmp_path, command):
     run = tmp_path / "run"
-    command(app, "spikelfp", "train", *QUICK, "--epochs", 1, "--out", run)
+    command("spikelfp", "train", *QUICK, "--epochs", 1, "--out", run)
     assert "1.dense.mask" not in weights(run)
-    out = command(
-        export_app, "hw-export", "build", run, "--target", "generic", "--choose-delays", "--out", tmp_path / "c"
-    )
+    out = command("hw-export", "build", run, "--target", "generic", "--choose-delays", "--out", tmp_path / "c")
     assert "every connection keeps one of its delays: 740 of 2,220 weights" in out
     _, net, _ = read_export(tmp_path / "c")
     assert ((net[1][1].by_tap != 0).sum(0) <= 1).all()
-    command(app, "spikelfp", "train", *QUICK[:-10], "--out", tmp_path / "none", "--epochs", 1)
+    command("spikelfp", "train", *QUICK[:-10], "--out", tmp_path / "none", "--epochs", 1)
     with pytest.raises(UserError, match="has no connections with delays to choose from: train with --delays"):
         build(tmp_path / "none", tmp_path / "d", choose_delays=True)
 

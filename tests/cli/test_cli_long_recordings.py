@@ -7,23 +7,6 @@ import pytest
 import yaml
 from cli.bars import bar
 
-from hw_export.cli import app as export_app
-from spikelfp.cli import app
-from spikelfp.command import run_app
-
-
-@pytest.fixture
-def spikelfp(capsys):
-    """Run a command line in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments, program="spikelfp"):
-        with pytest.raises(SystemExit) as stop:
-            run_app({"spikelfp": app, "hw-export": export_app}[program], program, [str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
-
 
 def long_bar(right, random, pieces=10):
     """Bars one after the other, 800 ms in all."""

@@ -2,33 +2,14 @@
 
 import csv
 import json
-import subprocess
 
 import pytest
 import torch
 
-from spikelfp.cli import app
-from spikelfp.command import run_app
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run
 
 QUICK = ["--data", "digits", "--hidden", "16", "--steps", "4", "--epochs", "1", "--no-report"]
-
-
-@pytest.fixture
-def here(capsys, monkeypatch):
-    """Run a command line in this process."""
-
-    def call(*arguments, check=0):
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run_app(app, "spikelfp", list(arguments))
-        done = subprocess.CompletedProcess(arguments, stop.value.code or 0, *capsys.readouterr())
-        assert done.returncode == check, done.stderr
-        return done
-
-    return call
 
 
 def rows(folder):

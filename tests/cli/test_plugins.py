@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hw_export.cli import app as export_app
 from spikelfp import plugins, rules
-from spikelfp.cli import app
-from spikelfp.command import run_app
 from spikelfp.errors import PluginError
 from spikelfp.registry import Registry
 from spikelfp.training.config import RunConfig, settled
@@ -64,14 +61,8 @@ def mine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(capsys):
-    def call(*arguments, program="spikelfp"):
-        with pytest.raises(SystemExit) as stop:
-            run_app(app if program == "spikelfp" else export_app, program, [str(each) for each in arguments])
-        told = capsys.readouterr()
-        return stop.value.code, told.out, told.err
-
-    return call
+def command(spikelfp):
+    return spikelfp
 
 
 def test_a_rule_of_ones_own_on_the_command_line(mine, command, tmp_path):

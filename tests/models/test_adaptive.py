@@ -9,13 +9,10 @@ import pytest
 import torch
 
 from hw_export import quantize, to_nir
-from hw_export.cli import app as export_app
 from hw_export.integer import IntegerSimulator
 from hw_export.model_file import save_network
 from hw_export.targets import TARGETS
 from spikelfp import models, nn, propagate
-from spikelfp.cli import app
-from spikelfp.command import run_app
 from spikelfp.errors import UserError
 from spikelfp.interop import to_norse, to_snntorch
 from spikelfp.models import ModelSpec, build
@@ -23,20 +20,6 @@ from spikelfp.training.config import RunConfig
 from tests.reference import dense
 
 QUICK = ("--data", "digits", "--hidden", "12", "--steps", "4", "--batch-size", "64", "--no-report", "--quiet")
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    def call(which, name, *arguments, code=0):
-        monkeypatch.setenv("COLUMNS", "300")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run_app(which, name, [str(each) for each in arguments])
-        out, err = capsys.readouterr()
-        assert (stop.value.code or 0) == code, err
-        return out if not code else err
-
-    return call
 
 
 @pytest.mark.parametrize("learn", [False, True])
@@ -137,10 +120,10 @@ def _membrane_rewards(rewards, currents, beta, theta, phi, rho, floor):
 
 def test_from_the_command_line_through_a_resumed_run(tmp_path, command):
     own = (*QUICK, "--adapt", 0.4, "--adapt-decay", 0.9, "--schedule", "constant", "--lr", 0.01)
-    out = command(app, "spikelfp", "train", *own, "--epochs", 2, "--out", tmp_path / "whole", "--json")
+    out = command("spikelfp", "train", *own, "--epochs", 2, "--out", tmp_path / "whole", "--json")
     assert json.loads(out.splitlines()[-1])["test_accuracy"] > 0.2
-    command(app, "spikelfp", "train", *own, "--epochs", 1, "--out", tmp_path / "parts")
-    command(app, "spikelfp", "train", "--resume", "--epochs", 2, "--out", tmp_path / "parts", "--quiet")
+    command("spikelfp", "train", *own, "--epochs", 1, "--out", tmp_path / "parts")
+    command("spikelfp", "train", "--resume", "--epochs", 2, "--out", tmp_path / "parts", "--quiet")
     last, again = (
         torch.load(tmp_path / run / "checkpoints" / "last.pt", weights_only=True)["weights"]
         for run in ("whole", "parts")
@@ -148,7 +131,7 @@ def test_from_the_command_line_through_a_resumed_run(tmp_path, command):
     assert all(torch.equal(value, again[key]) for key, value in last.items())
     for target in TARGETS:
         out = tmp_path / target
-        err = command(export_app, "hw-export", "build", tmp_path / "whole", "--target", target, "--out", out, code=2)
+        err = command("hw-export", "build", tmp_path / "whole", "--target", target, "--out", out, code=2)
         assert err.count("\n") == 1
         assert "layer '2' is a ALIF" in err
         assert "without --adapt" in err

@@ -10,10 +10,7 @@ import pytest
 import torch
 
 from hw_export import from_nir, to_nir
-from hw_export.cli import app as export_app
 from spikelfp import models, nn, propagate, rules
-from spikelfp.cli import app
-from spikelfp.command import run_app
 from spikelfp.errors import UnknownNameError, UserError
 from spikelfp.models import ModelSpec, build, decay_starts, spread_decays
 from spikelfp.nn import graph
@@ -207,14 +204,10 @@ def test_nir_holds_the_time_constant_of_each_neuron(tmp_path, kind):
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
-    def call(which, name, *arguments):
-        monkeypatch.setenv("COLUMNS", "300")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run_app(which, name, [str(each) for each in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
+def command(command_line):
+    def call(program, *arguments):
+        done = command_line(*arguments, program=program, columns=300)
+        return done.returncode, done.stdout, done.stderr
 
     return call
 
@@ -226,13 +219,11 @@ def test_from_the_command_line_through_a_resumed_run_to_the_chips(tmp_path, comm
     """Trained in one go and in two, evaluated, and exported to what has decays of each neuron; others refuse."""
 
     def train(run, *more):
-        code, _, err = command(app, "spikelfp", "train", *more, "--quiet", "--out", tmp_path / run)
+        code, _, err = command("spikelfp", "train", *more, "--quiet", "--out", tmp_path / run)
         assert code == 0, err
 
     def export(target):
-        return command(
-            export_app, "hw-export", "build", tmp_path / "whole", "--target", target, "--out", tmp_path / target
-        )
+        return command("hw-export", "build", tmp_path / "whole", "--target", target, "--out", tmp_path / target)
 
     drawn = ("--beta-start", "uniform", "--beta-low", 0.6, "--beta-high", 0.8, "--learn-beta", "--lr", 2e-3)
     own = (*QUICK, *drawn, "--schedule", "constant", "--reset", "zero")
@@ -249,7 +240,7 @@ def test_from_the_command_line_through_a_resumed_run_to_the_chips(tmp_path, comm
     drawn = torch.cat([initial[key] for key in decays])
     assert (drawn.min() >= 0.6) & (drawn.max() <= 0.8)
     assert (torch.cat([last[key] for key in decays]) - drawn).unique().numel() > 15
-    code, _, err = command(app, "spikelfp", "eval", tmp_path / "parts")
+    code, _, err = command("spikelfp", "eval", tmp_path / "parts")
     assert code == 0, err
     assert export("generic")[0] == export("nir")[0] == 0
     assert torch.equal(from_nir(tmp_path / "nir" / "network.nir")[1].beta, last["2.decay"])
@@ -261,7 +252,7 @@ def test_from_the_command_line_through_a_resumed_run_to_the_chips(tmp_path, comm
 @pytest.mark.parametrize("method", ["surrogate", "e-prop", "ottt", "decolle"])
 def test_every_method_trains_beside_decays_that_differ(tmp_path, command, method):
     code, out, err = command(
-        app, "spikelfp", "train", *QUICK, "--epochs", 2, "--lr", 0.01, "--method", method,
+        "spikelfp", "train", *QUICK, "--epochs", 2, "--lr", 0.01, "--method", method,
         "--beta-start", "log-uniform", "--out", tmp_path / "run", "--json",
     )  # fmt: skip
     assert code == 0, err

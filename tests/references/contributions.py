@@ -20,7 +20,7 @@ The reward of a contribution is in proportion to it: that of ``w h``, divided by
 
 
 def almost(x: Array) -> Array:
-    """Which outputs are those of silent neurons that earn their message."""
+    """Mask of the outputs of silent neurons that earn their message."""
     return (np.abs(x) > 0) & (np.abs(x) < ALMOST**0.5)
 
 

@@ -37,7 +37,7 @@ addEventListener("load", () => {{
 
 
 def measured(page: Path) -> list[dict[str, object]]:
-    """What a headless Chromium finds in the page, at each of the widths."""
+    """Findings of a headless Chromium in the page, at each of the widths."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium on the path to lay the page out")
     frames = "".join(f'<iframe src="{page.name}" style="width:{width}px;height:900px;border:0"></iframe>'

@@ -149,8 +149,11 @@ def test_evaluation_changes_nothing():
     trainer.fit(digits(), 1)
     weights = [p.clone() for p in trainer.net.parameters()]
     state = torch.get_rng_state()
+    next(trainer.net.children()).eval()  # a layer may be in another mode than the network, a frozen BatchNorm say
+    modes = [layer.training for layer in trainer.net.modules()]
     first, second = trainer.evaluate(digits()), trainer.evaluate(digits())
     assert first == second
+    assert modes == [layer.training for layer in trainer.net.modules()]
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(weights, trainer.net.parameters(), strict=True))
 

@@ -20,7 +20,7 @@ COUNTED = {
     "found_order": "{} in columns of another order than t, x, y, p {} read by their content (--columns states it)",
     "from_one": "{} whose columns and rows count from 1 {} moved by one (--first-pixel states it)",
 }
-"""What is counted, by the name of the fact of a reader (:class:`~.readers.base.Recording`), with its words."""
+"""Wording of each count, by the name of the fact of a reader (:class:`~.readers.base.Recording`)."""
 
 Tally = dict[str, dict[str, int]]
 """Counts by recording and by name of :data:`COUNTED`; recordings of which nothing is told are left out."""
@@ -58,7 +58,7 @@ def counts_of(facts: Mapping[str, Any]) -> dict[str, int]:
 
 
 _THINGS = {"streams": "stream", "other_tables": "table"}
-"""What is counted of events but is no event."""
+"""Nouns of counts that are of other things than events."""
 
 
 def count(where: str, facts: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Whatever lies in the folder of a data set: recordings that can be read, or one line; no other error, little memory.
+"""Fuzzed folders of data sets: recordings that can be read, or one line; no other error, little memory.
 
 ``python -m tests.data.events.test_sources_fuzz 10000`` tries as many more, and prints the memory that it took.
 """
@@ -34,7 +34,7 @@ from spikelfp.untrusted.bounds import ALWAYS  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")  # each is a line too many
 
 TRIES = 25
-"""Of each source in the suite; each loads the whole of a small data set."""
+"""Inputs to each source in the suite; each loads the whole of a small data set."""
 
 READ = 3
 """Recordings of each part that are read."""

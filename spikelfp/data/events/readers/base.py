@@ -310,7 +310,7 @@ def finish(
 
 
 _FEW = 1000
-"""Of so many events one may be a stray."""
+"""Number of events among which one may be a stray."""
 
 _FAR = 256
 """Columns and rows that no stray is needed to explain."""

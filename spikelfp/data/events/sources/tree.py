@@ -26,7 +26,7 @@ PARTS = {
 """Part that a folder of this name, in lower case, belongs to; also of names that begin or end with it: ``X_train``."""
 
 SPLITS = ("file", "session", "subject")
-"""What a split keeps on one side, the values of ``split_by``."""
+"""Values of ``split_by``: units that a split keeps whole."""
 
 
 class Member(NamedTuple):
