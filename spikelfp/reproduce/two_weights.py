@@ -36,7 +36,7 @@ def clouds(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def path(method: str, start: tuple[float, float], x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
-    """Train a neuron without bias for one epoch, with sums over batches of 8.
+    """Train a neuron without bias for one epoch, with means over batches of 8.
 
     Args:
         method: ``"lfp"`` with the reward ``o (y − σ(o))`` (Table 2, row 4), or ``"gradient"`` of the cross-entropy.
@@ -57,9 +57,9 @@ def path(method: str, start: tuple[float, float], x: torch.Tensor, y: torch.Tens
         ascent.zero_grad()
         output = neuron(inputs[None])[0]
         if method == "lfp":
-            propagate(output, (output * (target - output.sigmoid())).detach())
+            propagate(output, (output * (target - output.sigmoid())).detach() / len(inputs))
         else:
-            torch.nn.functional.binary_cross_entropy_with_logits(output, target, reduction="sum").backward()
+            torch.nn.functional.binary_cross_entropy_with_logits(output, target).backward()
         ascent.step()
         found.append(neuron.weight.detach().numpy()[0].copy())
     return np.stack(found)
@@ -76,7 +76,7 @@ class TwoWeights(Experiment):
     )
     setting = (
         "One neuron without bias, two clouds of points at (-1, -1) and (1, 1) of standard deviation 0.2, one epoch, "
-        "learning rate 0.5, batches of 8 whose updates are summed, as in A.6.1. Sparsity is the smaller weight over "
+        "learning rate 0.5, batches of 8 (A.6.1), whose updates are averaged here. Sparsity is the smaller weight over "
         "the larger one, in magnitude."
     )
     minutes, seeds = 0.1, 3
@@ -121,7 +121,7 @@ class TwoWeights(Experiment):
         figure.set_size_inches(9, 4.4)
         x, y = clouds(0)
         held = results.arrays("seed0")
-        side = torch.linspace(-5.5, 5.5, 120)
+        side = torch.linspace(-5, 7, 120)
         weights = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1)  # [120, 120, 2]
         outputs = weights @ x.T  # [120, 120, N]
         target = y[:, 0].expand_as(outputs)
