@@ -147,7 +147,7 @@ def test_data_that_are_absent_are_named_before_anything_runs(tmp_path, monkeypat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM])
 def test_a_stopped_experiment_goes_on(sample, tmp_path, number):
     out = tmp_path / "out"
     script = tmp_path / "script.py"
