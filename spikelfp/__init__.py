@@ -76,8 +76,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "TemporalTrainer", "Trainer", "__version__", "analysis", "convert", "data", "errors", "explain", "fold",
-    "interop", "methods", "models", "nn", "plot", "pruning", "propagate", "quantized", "rewards", "rules",
+    "TemporalTrainer",
+    "Trainer",
+    "__version__",
+    "analysis",
+    "convert",
+    "data",
+    "errors",
+    "explain",
+    "fold",
+    "interop",
+    "methods",
+    "models",
+    "nn",
+    "plot",
+    "propagate",
+    "pruning",
+    "quantized",
+    "rewards",
+    "rules",
 ]  # fmt: skip
 
 # Names are loaded when they are asked for, so that a command answers --help without torch.
