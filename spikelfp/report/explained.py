@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -34,6 +35,21 @@ def flat(sequence: Array) -> Array:
         picture: Array = sequence.sum(0)
         return picture
     return sequence.reshape(len(sequence), -1).T
+
+
+def draw_relevance(axes: Axes, found: Array, theme: Theme) -> None:
+    """Draw a map of relevance, what speaks for the class in one colour and what speaks against it in another.
+
+    Args:
+        axes: to draw on.
+        found: ``[H, W]``.
+        theme: colours.
+    """
+    bare(axes)
+    shades = LinearSegmentedColormap.from_list("relevance", [theme.accent, theme.paper, theme.main])
+    most = float(np.quantile(np.abs(found), 0.995)) or 1.0  # a single hot input does not pale all others
+    axes.imshow(found, cmap=shades, vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
+    frame(axes, theme)
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,6 @@ def draw(found: Explained, theme: Theme = LIGHT) -> Figure:
     width = LEFT + columns * (SIDE + GAP) + BETWEEN + CURVE + 24
     height = TOP + 2 * SIDE + GAP + 60
     figure = new_figure(width, height)
-    shades = LinearSegmentedColormap.from_list("relevance", [theme.accent, theme.paper, theme.main])
     for row, name in enumerate(("input", "relevance")):
         middle = 1 - (TOP + row * (SIDE + GAP) + SIDE / 2) / height
         figure.text(16 / width, middle, name, fontsize=SMALL, color=theme.muted, va="center")
@@ -83,10 +98,7 @@ def draw(found: Explained, theme: Theme = LIGHT) -> Figure:
             bare(upper)
             upper.imshow(shown, cmap="Greys", aspect="auto", interpolation="nearest")
             frame(upper, theme)
-        bare(lower)
-        most = float(np.quantile(np.abs(split), 0.995)) or 1.0  # a single hot input does not pale all others
-        lower.imshow(split, cmap=shades, vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
-        frame(lower, theme)
+        draw_relevance(lower, split, theme)
     legend = TOP + 2 * SIDE + GAP + 24
     speaks = (("for the class", theme.main, 0), ("against it", theme.accent, 110))
     for text, colour, across in speaks:
