@@ -5,9 +5,11 @@ An experiment of your own is a class of :class:`Experiment` in a plug-in, regist
 
 from spikelfp.registry import public_names
 from spikelfp.reproduce.base import Desk, Experiment, Part, Results, Verdict, experiments
+from spikelfp.reproduce.pruning import Pruning
 from spikelfp.reproduce.runner import reproduce
+from spikelfp.reproduce.sparsity import Sparsity
 from spikelfp.reproduce.two_weights import TwoWeights
 
-__all__ = ["Desk", "Experiment", "Part", "Results", "TwoWeights", "Verdict", "experiments", "reproduce"]
+__all__ = ["Desk", "Experiment", "Part", "Pruning", "Results", "Sparsity", "TwoWeights", "Verdict", "experiments", "reproduce"]
 
 public_names(globals())
