@@ -201,7 +201,8 @@ class MethodsOfF3(Experiment):
                 over_epochs(axes, results, column, NAMES[method], COLOURS[method], data=name, method=method)
             axes.set(title=TITLES[name], xlabel="epoch", ylabel="test loss" if column == "loss" else "test error (%)")
             axes.set_yscale("log")
-        figure.axes[-1].legend(fontsize="small")
+        handles, labels = figure.axes[-1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
 
 
 def _measure(name: str) -> str:
