@@ -19,7 +19,7 @@ NAMES = {
     "heaviside": "Heaviside",
 }
 METHODS: dict[str, dict[str, Any]] = {
-    "lfp": {"method": "lfp", "reward": "softmax"},
+    "lfp": {"method": "lfp", "reward": "softmax", "reduction": "sum"},
     "gradient": {"method": "gradient"},
 }
 METHOD_NAMES = {"lfp": "LFP-ε", "gradient": "gradient descent"}
@@ -29,7 +29,7 @@ PAPER = {
 }
 """Accuracies of the paper in percent: CIFAR-10, VGG-like, 50 epochs of 50,000 images."""
 
-SGD = {"optimizer": "sgd", "schedule": "one-cycle", "clip_norm": 3.0, "batch_size": 128, "standardize": True}
+SGD = {"optimizer": "sgd", "schedule": "one-cycle", "clip_norm": 3.0, "standardize": True}
 RATES = (0.1, 0.02)
 CHANCE = 0.1
 
@@ -48,13 +48,13 @@ class Activations(Experiment):
     )
     setting = (
         "VGG-like network of A.6.2, SGD with a one-cycle rate of at most 0.1, clipping of the updates to norm 3, "
-        "batches of 128, as in the paper. To save time: width 8 in place of 32, 15 epochs (the paper: 50) of the "
-        "10,000 images of the subset, of which a tenth chooses between the rates 0.1 and 0.02; 1,000 test images. No "
-        "layer is woken. The paper's accuracies are marked in the figure. Weights of networks that were trained on "
-        "ImageNet cannot be loaded by `spikelfp train`, and the data sets of VGG-16 and ResNet-18 (birds, skin, food) "
-        "are not at hand."
+        "rewards added over the batch, as in the paper. To save time: width 8 in place of 32, 6 epochs in batches "
+        "of 32 (the paper: 50 epochs, batches of 128) of the 10,000 images of the subset, of which a tenth chooses "
+        "between the rates 0.1 and 0.02; 1,000 test images. No layer is woken. The paper's accuracies are marked "
+        "in the figure. Weights of networks that were trained on ImageNet cannot be loaded by `spikelfp train`, "
+        "and the data sets of VGG-16 and ResNet-18 (birds, skin, food) are not at hand."
     )
-    data, minutes, seeds = ("cifar10-subset",), 30, 2
+    data, minutes, seeds = ("cifar10-subset",), 50, 2
 
     def parts(self, quick: bool, seeds: int) -> list[Part]:
         used = "digits" if quick else "cifar10-subset"
@@ -70,7 +70,9 @@ class Activations(Experiment):
         small = held["data"] == "digits"
         options: dict[str, Any] = METHODS[held["method"]] | SGD | {"activation": held["activation"]}
         options |= {"data": held["data"], "model": "vgg-like", "seed": held["seed"], "validation": 0.1}
-        options |= {"width": 2, "epochs": 1} if small else {"width": 8, "epochs": 15}
+        options |= (
+            {"width": 2, "epochs": 1, "batch_size": 128} if small else {"width": 8, "epochs": 6, "batch_size": 32}
+        )
         if held["activation"] == "heaviside":
             options |= {"wake": False}
         tried = {lr: desk.train(f"lr{lr}", lr=lr, **options) for lr in (RATES[-1:] if small else RATES)}
@@ -92,21 +94,26 @@ class Activations(Experiment):
         steps = max(mean["lfp"][a] for a in ("sigmoid", "heaviside"))
         best = {method: max(ACTIVATIONS, key=lambda a: each[a]) for method, each in mean.items()}
         lead = mean["gradient"][best["gradient"]] - mean["lfp"][best["lfp"]]
+        learns = {method: bool(each[best[method]] >= 2 * CHANCE) for method, each in mean.items()}
+        none = "" if all(learns.values()) else " (not all methods have reached twice chance with any activation)"
+        near = mean["gradient"]["sigmoid"] < 1.5 * CHANCE and mean["gradient"]["heaviside"] < 2.5 * CHANCE
         return [
             Verdict(
-                bool(smooth >= 0.8 * mean["lfp"]["relu"] and mean["lfp"]["relu"] >= 2 * CHANCE),
-                f"{said('lfp', 'relu', 'silu', 'elu', 'tanh')}; asked: at least 0.8 of that with ReLU, and that at "
-                "least twice chance",
-            ),
-            Verdict(bool(steps < 1.5 * CHANCE), f"{said('lfp', 'sigmoid', 'heaviside')}; asked: below 0.15"),
-            Verdict(
-                bool(mean["gradient"]["sigmoid"] < 1.5 * CHANCE and mean["gradient"]["heaviside"] < 2.5 * CHANCE),
-                f"{said('gradient', 'sigmoid', 'heaviside')}; asked: below 0.15 and 0.25",
+                bool(learns["lfp"] and smooth >= 0.8 * mean["lfp"]["relu"]),
+                f"{said('lfp', 'relu', 'silu', 'elu', 'tanh')}; asked: at least 0.8 of that with ReLU{none}",
             ),
             Verdict(
-                bool(0 < lead <= 0.05),
+                bool(steps < 1.5 * CHANCE) if learns["lfp"] else None,
+                f"{said('lfp', 'sigmoid', 'heaviside')}; asked: below 0.15{none}",
+            ),
+            Verdict(
+                bool(near) if learns["gradient"] else None,
+                f"{said('gradient', 'sigmoid', 'heaviside')}; asked: below 0.15 and 0.25{none}",
+            ),
+            Verdict(
+                bool(0 < lead <= 0.05) if all(learns.values()) else None,
                 f"gradient descent {said('gradient', best['gradient'])}, LFP-ε {said('lfp', best['lfp'])}; asked: a "
-                "lead of at most 0.05",
+                f"lead of at most 0.05{none}",
             ),
             Verdict(None, "neither those weights nor those data sets are at hand"),
         ]
