@@ -218,7 +218,7 @@ class SpikingSweep(Experiment):
             title=f"change of {words}, T 5", xlabel="layer", ylabel="mean change / mean magnitude", yscale="symlog"
         )
         axes.set_yscale("symlog", linthresh=1e-4)
-        axes.margins(y=0.2)
+        axes.set_ylim(0, 100 * max(axes.get_ylim()[1], 1.0))  # room for the legend
 
 
 def _chosen(results: Results, net: str, method: str, **held: Any) -> dict[str, Any]:
