@@ -1,7 +1,8 @@
 """Recordings as other programs wrote them, which licences keep out of the project: each to its right value.
 
-``SPIKELFP_EVENT_CASES`` names the folder that they lie in. Small files of the same layouts, made by code, are in
-``test_readers_layouts.py``, ``test_sources_tree.py`` and ``test_readers_refused.py``.
+``SPIKELFP_EVENT_CASES`` names the folder that they lie in, else the one beside the repository is taken. Small files of
+the same layouts, made by code, are in ``test_readers_layouts.py``, ``test_sources_tree.py`` and
+``test_readers_refused.py``.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from spikelfp.data.events import Sensor, load_recordings
 from spikelfp.data.events.readers import read
 from spikelfp.errors import DataError
 
-PLACE = Path(os.environ.get("SPIKELFP_EVENT_CASES", ""))
+BESIDE = Path(__file__).resolve().parents[4] / "shared" / "cases" / "events"
+PLACE = Path(os.environ.get("SPIKELFP_EVENT_CASES", BESIDE))
 TABLES, TEXTS = "6_hdf5_and_mat_layouts", "8_text_layouts"
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("SPIKELFP_EVENT_CASES"), reason="SPIKELFP_EVENT_CASES names no folder of recordings"
-)
+pytestmark = pytest.mark.skipif(not PLACE.is_dir(), reason="SPIKELFP_EVENT_CASES names no folder of recordings")
 
 DAVIS346, DAVIS240, HD = Sensor(346, 260, 2), Sensor(240, 180, 2), Sensor(1280, 720, 2)
 SMALLEST = Sensor(234, 180, 2)
