@@ -228,6 +228,73 @@ def report_command(
     return OK
 
 
+@app.command("reproduce")
+def reproduce_command(
+    name: Annotated[str | None, typer.Argument(help="experiment; --list shows them", show_default=False)] = None,
+    listed: Annotated[bool, typer.Option("--list", help="list the experiments and what they cost")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="a short form, under two minutes, on data that need no files")
+    ] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="seeds", show_default="the experiment's; 1 if quick")] = None,
+    out: Annotated[
+        str | None, typer.Option(callback=path_given, help="folder of the results", show_default="runs/reproduce-NAME")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="processes at once", show_default="one for each core")] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option("--data-dir", callback=path_given, help="folder of the data sets", show_default="$SPIKELFP_DATA"),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Run an experiment of the papers: results, figure, and what holds. A run that was stopped goes on."""
+    from spikelfp.reproduce import experiments, reproduce
+    from spikelfp.reproduce.base import VERDICTS
+    from spikelfp.reproduce.runner import cores
+    from spikelfp.training.run import Interrupted
+
+    if listed or name is None:
+        if name is not None:
+            raise UserError(f"--list lists all experiments: leave out {name}, or --list")
+        if not listed:
+            raise UserError("name an experiment; --list shows them")
+        _show_experiments()
+        if as_json:
+            print_json({"experiments": list(experiments)})
+        return OK
+    experiment = experiments[name]
+    folder = out or f"runs/reproduce-{name}" + ("-quick" if quick else "")
+    try:
+        verdicts = reproduce(
+            name, folder, quick=quick, seeds=seeds, data_dir=data_dir, jobs=jobs or cores(), shown=True, echo=say
+        )
+    except Interrupted as stop:
+        say(str(stop))
+        return SIGNALLED + stop.number
+    for claim, verdict in zip(experiment.claims, verdicts, strict=True):
+        say(f"{VERDICTS[verdict.holds]}: {claim} Here: {verdict.text}")
+    say(Path(folder) / "README.md")
+    if as_json:
+        found = [
+            {"claim": claim, "holds": verdict.holds, "text": verdict.text}
+            for claim, verdict in zip(experiment.claims, verdicts, strict=True)
+        ]
+        print_json({"experiment": name, "quick": quick, "folder": folder, "claims": found})
+    return OK
+
+
+def _show_experiments() -> None:
+    from spikelfp.reproduce import experiments
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "experiment", "of", "data", "CPU minutes, all seeds"):
+        table.add_column(column, justify="right" if column.startswith("CPU") else "left")
+    for name in experiments:
+        each = experiments[name]
+        data = ", ".join(each.data) or "none"
+        table.add_row(name, each.title, each.source, data, f"{each.minutes * each.seeds:.3g}")
+    Terminal().print(table)
+
+
 @app.command("info")
 def info_command(as_json: Json = False) -> int:
     """List versions, devices, kernels, and the names that options take."""

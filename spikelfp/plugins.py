@@ -120,6 +120,11 @@ def load_all(arguments: Sequence[str]) -> None:
         load(name)
 
 
+def loaded() -> list[str]:
+    """List the plug-ins that were imported, as :func:`load` takes them."""
+    return list(_loaded)
+
+
 def any_named(arguments: Sequence[str]) -> bool:
     """Whether a plug-in is installed, named by the environment, or named on the command line."""
     return bool(entry_points(group=GROUP) or os.environ.get(VARIABLE) or named_in(arguments))

@@ -1,0 +1,462 @@
+"""Run of an experiment in a folder: parts side by side, kept as they finish; then results, figure and page.
+
+::
+
+    experiment.json   what the folder holds: name, quick or full, seeds, versions, command
+    parts/NAME.json   rows of a finished part; NAME.npz its arrays
+    runs/             training runs of the parts, which go on where they were stopped
+    results.csv       rows of all parts
+    verdicts.json     claims with their verdicts
+    figure.png, README.md
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
+
+from spikelfp import plugins
+from spikelfp.errors import DataError, MachineError, RunFolderError, UserError
+from spikelfp.files import Kind, content_of, owned, write_text, write_whole
+from spikelfp.machine import Stop, stop_on_interrupt
+from spikelfp.reproduce.base import VERDICTS, Desk, Experiment, Part, Results, Row, Verdict, cell, experiments
+from spikelfp.terminal import bar_text, plain, progress
+from spikelfp.training.run import Interrupted, own_random_numbers
+
+RECORD, VERDICT = "experiment.json", "verdicts.json"
+FOLDER = Kind("experiment", RECORD, lambda path, trusted: [])
+"""Folders of experiments; they are never replaced."""
+
+LEAST_WAIT = 0.2
+"""Seconds between two looks at whether Ctrl-C was pressed."""
+
+GRACE = 30.0
+"""Seconds in which a training run that is asked to stop writes its checkpoint."""
+
+
+class Plan(NamedTuple):
+    """What is run.
+
+    Attributes:
+        name: of the experiment.
+        quick: whether in its short form.
+        seeds: number of seeds.
+        data_dir: folder of the data sets.
+    """
+
+    name: str
+    quick: bool
+    seeds: int
+    data_dir: str | None
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment."""
+        return experiments[self.name]()
+
+    def parts(self) -> list[Part]:
+        """List its parts.
+
+        Raises:
+            ValueError: where two parts have one name.
+        """
+        found = self.experiment.parts(self.quick, self.seeds)
+        names = [part.name for part in found]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"parts of {self.name} have one name: {', '.join(sorted(twice))}")
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """Write what decides about the numbers."""
+        return {"experiment": self.name, "quick": self.quick, "seeds": self.seeds}
+
+    def command(self, out: str | Path = "DIR") -> str:
+        """Write the command that runs it."""
+        quick = " --quick" if self.quick else ""
+        return f"spikelfp reproduce {self.name}{quick} --seeds {self.seeds} --out {out}"
+
+
+def reproduce(
+    name: str,
+    out: str | Path,
+    *,
+    quick: bool = False,
+    seeds: int | None = None,
+    data_dir: str | None = None,
+    jobs: int = 1,
+    shown: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> list[Verdict]:
+    """Run an experiment of the papers into a folder, or go on with it.
+
+    Args:
+        name: one of :data:`experiments`.
+        out: folder of its results.
+        quick: whether to run the short form, on data that every installation has.
+        seeds: number of seeds; ``None``: those of the experiment, and 1 in the short form.
+        data_dir: folder of the data sets.
+        jobs: processes at once, one thread each; 1: this process alone. With more, a script needs the line
+            ``if __name__ == "__main__":``, as for :mod:`multiprocessing`.
+        shown: whether to show progress.
+        echo: called with a line about each finished part.
+
+    Returns:
+        One verdict for each claim of the experiment.
+
+    Raises:
+        UnknownNameError: for another name.
+        DataError: for data that are not there, before anything runs.
+        RunFolderError: for a folder that holds something else, another experiment, or this one with other options.
+        Interrupted: after Ctrl-C or SIGTERM; finished parts and checkpoints of training runs are kept.
+    """
+    experiment = experiments[name]
+    own = 1 if quick else experiment.seeds
+    plan = Plan(name, quick, own if seeds is None else _number("seeds", seeds), data_dir)
+    jobs = _number("jobs", jobs)
+    folder = Path(out)
+    _check_folder(folder, plan)
+    if not quick:
+        check_data(experiment, data_dir)
+    parts = plan.parts()
+    with owned(folder, FOLDER), stop_on_interrupt() as stop:
+        _check_folder(folder, plan)
+        (folder / "parts").mkdir(exist_ok=True)
+        record = plan.record() | {"command": plan.command(), "versions": _versions()}
+        write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+        missing = [part for part in parts if _read(folder, part) is None]
+        try:
+            _run_all(plan, missing, folder, jobs, stop, shown, echo, len(parts))
+        except (KeyboardInterrupt, Interrupted) as ended:
+            left = sum(_read(folder, part) is None for part in parts)
+            stopped = Interrupted(
+                f"stopped with {left} of {len(parts)} parts left; the same command goes on: {plan.command(folder)}"
+            )
+            stopped.number = getattr(ended, "number", None) or signal.SIGINT
+            raise stopped from None
+        return write(plan, folder)
+
+
+def _number(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{name} is a whole number of at least 1, got {value!r}")
+    return value
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def check_data(experiment: type[Experiment], data_dir: str | None) -> None:
+    """Refuse an experiment whose data are not at hand.
+
+    Raises:
+        DataError: with the file that is missing, and where it belongs.
+    """
+    from spikelfp import data
+
+    for name in experiment.data:
+        try:
+            data.load(name, data_dir)
+        except DataError as error:
+            raise DataError(f"this experiment needs the data set {name}: {error}") from error
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("spikelfp", "torch", "numpy")}
+
+
+def _check_folder(folder: Path, plan: Plan) -> None:
+    """Refuse a folder that holds anything but this experiment with these options."""
+    path = folder / RECORD
+    if not path.is_file():
+        held = content_of(folder)
+        if held:
+            raise RunFolderError(f"{folder} holds {plain(held[0])} and no experiment: name another --out")
+        return
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError
+    except (ValueError, OSError):
+        raise RunFolderError(f"{path} cannot be read: move the folder away, or name another --out") from None
+    for name, value in plan.record().items():
+        if found.get(name) != value:
+            shown = {"quick": ("the full form", "the quick form")}.get(name)
+            is_, want = ((shown[bool(v)] if shown else f"{name} {v}") for v in (found.get(name), value))
+            raise RunFolderError(
+                f"{folder} holds {plain(is_)}, and {want} is asked for: move it away, or name another --out"
+            )
+
+
+def _read(folder: Path, part: Part) -> list[Row] | None:
+    """Read the rows of a finished part; ``None`` for one that is not finished, or was of other settings."""
+    try:
+        found = json.loads((folder / "parts" / f"{part.name}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found["rows"] if found.get("settings") == json.loads(json.dumps(dict(part.settings))) else None
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def _run_all(
+    plan: Plan,
+    parts: Sequence[Part],
+    folder: Path,
+    jobs: int,
+    stop: Stop,
+    shown: bool,
+    echo: Callable[[str], None],
+    all_parts: int,
+) -> None:
+    columns = (bar_text("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    done = all_parts - len(parts)
+    with progress(*columns, shown=shown) as bar:
+        task = bar.add_task(plan.name, total=all_parts, completed=done)
+
+        def tell(part: Part, seconds: float) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, completed=done)
+            echo(f"{done}/{all_parts}  {part.name}  {seconds:.0f} s")
+
+        if min(jobs, len(parts)) <= 1:
+            for part in parts:
+                begun = time.monotonic()
+                with _one_thread():
+                    run_part(plan, part, folder)
+                tell(part, time.monotonic() - begun)
+        else:
+            _side_by_side(plan, parts, folder, jobs, stop, tell)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread within the block, so that numbers do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_part(plan: Plan, part: Part, folder: Path) -> None:
+    """Compute a part and write its rows and arrays.
+
+    Args:
+        plan: of the experiment.
+        part: to compute.
+        folder: of the experiment.
+    """
+    desk = Desk(folder, part.name, plan.data_dir)
+    with own_random_numbers():
+        torch.manual_seed(int(part.settings.get("seed", 0)))
+        np.random.seed(int(part.settings.get("seed", 0)))  # noqa: NPY002  (for libraries that use it)
+        rows = [{name: cell(value) for name, value in row.items()} for row in plan.experiment.run(part, desk)]
+    path = folder / "parts" / part.name
+    if desk.arrays:
+        write_whole(f"{path}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **desk.arrays))
+    held = {"settings": dict(part.settings), "rows": [{**part.settings, **row} for row in rows]}
+    write_text(f"{path}.json", json.dumps(held) + "\n")
+
+
+def _context() -> Any:
+    """Return how processes are started: from a server that has loaded torch, and has computed nothing."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["spikelfp.reproduce.runner", "spikelfp.training.run"])
+    return context
+
+
+def _work(plan: Plan, part: Part, folder: Path, names: Sequence[str]) -> None:
+    """Compute a part in a process of its own; an error is left in a file, the first line for users."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server of processes may have ignored
+    torch.set_num_threads(1)
+    error = folder / "parts" / f"{part.name}.error"
+    try:
+        for name in names:
+            plugins.load(name)
+        run_part(plan, part, folder)
+    except (KeyboardInterrupt, Interrupted):
+        raise SystemExit(128 + signal.SIGINT) from None
+    except UserError as mistake:
+        write_text(error, str(mistake))
+        raise SystemExit(2) from None
+    except BaseException:
+        write_text(error, traceback.format_exc())
+        raise SystemExit(1) from None
+
+
+def _side_by_side(
+    plan: Plan, parts: Sequence[Part], folder: Path, jobs: int, stop: Stop, tell: Callable[[Part, float], None]
+) -> None:
+    context, waiting = _context(), list(parts)
+    names = plugins.loaded()
+    running: dict[Any, tuple[Part, float]] = {}
+    stop.begin()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                part = waiting.pop(0)
+                (folder / "parts" / f"{part.name}.error").unlink(missing_ok=True)
+                process = context.Process(target=_work, args=(plan, part, folder, names), daemon=False)
+                process.start()
+                running[process] = part, time.monotonic()
+            wait([process.sentinel for process in running], timeout=LEAST_WAIT)
+            if stop():
+                raise _stopped(stop)
+            for process in [each for each in running if each.exitcode is not None]:
+                part, begun = running.pop(process)
+                _check_exit(folder, part, process.exitcode)
+                tell(part, time.monotonic() - begun)
+    finally:
+        _end(running)
+
+
+def _stopped(stop: Stop) -> Interrupted:
+    stopped = Interrupted("stopped")
+    stopped.number = stop.number or signal.SIGINT
+    return stopped
+
+
+def _check_exit(folder: Path, part: Part, status: int) -> None:
+    """Raise the error that a part has left.
+
+    Raises:
+        UserError: for a mistake of the user.
+        MachineError: for a process that was killed, as for want of memory.
+        RuntimeError: for any other failure, with where it was.
+    """
+    if status == 0:
+        return
+    path = folder / "parts" / f"{part.name}.error"
+    text = path.read_text() if path.exists() else ""
+    if status == 2 and text:
+        path.unlink()
+        raise UserError(text)
+    if text:
+        raise RuntimeError(f"part {part.name} failed:\n{text}")
+    raise MachineError(f"the process of part {part.name} ended with status {status}; the same command goes on")
+
+
+def _end(running: Sequence[Any] | dict[Any, Any]) -> None:
+    """Ask the processes to stop, which saves training runs, and end those that do not."""
+    for process in running:
+        with suppress(ProcessLookupError, ValueError):
+            os.kill(process.pid, signal.SIGINT)
+    until = time.monotonic() + GRACE
+    for process in running:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def results(plan: Plan, folder: Path) -> Results:
+    """Read the rows of all parts.
+
+    Args:
+        plan: of the experiment.
+        folder: of the experiment.
+
+    Raises:
+        RunFolderError: while a part is missing.
+    """
+    rows, parts = list[Row](), plan.parts()
+    for part in parts:
+        found = _read(folder, part)
+        if found is None:
+            raise RunFolderError(f"{folder} is not finished: part {part.name} is missing; {plan.command(folder)}")
+        rows += found
+    return Results(rows, folder, [part.name for part in parts])
+
+
+def write(plan: Plan, folder: Path) -> list[Verdict]:
+    """Write the results, the figure, the verdicts and the page of a finished experiment.
+
+    Args:
+        plan: of the experiment.
+        folder: of the experiment.
+
+    Returns:
+        The verdicts.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found, experiment = results(plan, folder), plan.experiment
+    verdicts = experiment.judge(found)
+    if len(verdicts) != len(experiment.claims):
+        raise ValueError(f"{plan.name} has {len(experiment.claims)} claims and {len(verdicts)} verdicts")
+    write_text(folder / "results.csv", _csv(found.rows))
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    experiment.draw(found, figure)
+    write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=110))
+    listed = [
+        {"claim": claim, "holds": verdict.holds, "verdict": VERDICTS[verdict.holds], "text": verdict.text}
+        for claim, verdict in zip(experiment.claims, verdicts, strict=True)
+    ]
+    about = plan.record() | {"title": experiment.title, "source": experiment.source, "setting": experiment.setting}
+    write_text(folder / VERDICT, json.dumps(about | {"command": plan.command(), "claims": listed}, indent=1) + "\n")
+    write_text(folder / "README.md", page(plan, experiment, verdicts))
+    return verdicts
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def page(plan: Plan, experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
+    """Write ``README.md`` of an experiment.
+
+    Args:
+        plan: of the experiment.
+        experiment: that was run.
+        verdicts: on its claims.
+    """
+    lines = [f"# {experiment.title} ({experiment.source})", ""]
+    if plan.quick:
+        lines += ["A quick run: it shows that the experiment runs, and says little about the claims.", ""]
+    lines += [experiment.setting, "", "![Results](figure.png)", "", "| claim | verdict | here |", "|---|---|---|"]
+    lines += [
+        f"| {claim} | **{VERDICTS[verdict.holds]}** | {verdict.text} |"
+        for claim, verdict in zip(experiment.claims, verdicts, strict=True)
+    ]
+    seeds = "one seed" if plan.seeds == 1 else f"mean ± standard deviation over {plan.seeds} seeds"
+    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
+    lines += ["", f"Numbers: {seeds}. All of them are in [results.csv](results.csv). {versions}.", ""]
+    return "\n".join([*lines, f"    {plan.command()}", ""])
