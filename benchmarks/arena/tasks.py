@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.trained.table import PART, Options, Row, Section
+from benchmarks.trained.table import Options, Row, Section
 
 FOLDS = 5
 """Parts of the recordings of N-MNIST, each of which is held out once."""
@@ -99,7 +99,7 @@ TASKS: dict[str, Task] = {
         "Options are chosen on a fifth of the first 10,000 images, after 10 epochs of the others.",
         dense("mnist", 256) | IMAGES,
         ROWS,
-        tuning=FEWER | {"data": "mnist-part:10000,2000"} | PART,
+        tuning=FEWER | {"data": "mnist-part:10000,2000"},
     ),
     "fashion-mnist": Task(
         "Fashion-MNIST, 784-800-10, T 10, rate-coded",

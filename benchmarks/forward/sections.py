@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.networks import PAPER
-from benchmarks.trained.table import PART, Options, Row, Section
+from benchmarks.trained.table import Options, Row, Section
 
 TANH = {"model": "mlp", "activation": "tanh", "schedule": "constant"}
 PAPER_MNIST = TANH | {"loss": "bce", "standardize": True, "lr": 1.5e-4, "batch_size": 50}
@@ -82,7 +82,7 @@ DEPTH = Section(
     "Depth: MNIST, tanh layers of 100 neurons",
     "Test accuracy on 2,000 images after 30 epochs of 3,000 (1,800 updates), learning rate 1e-3, one seed. The paper: "
     "all images, 500 neurons. Chance is 0.1.",
-    PAPER_MNIST | {"data": "mnist-part:3000,2000", "epochs": 30, "lr": 1e-3} | PART,
+    PAPER_MNIST | {"data": "mnist-part:3000,2000", "epochs": 30, "lr": 1e-3},
     {
         f"{method}{depth}": Row(f"{name}, {depth} hidden", {"method": method, "hidden": (100,) * depth})
         for depth in DEPTHS
@@ -104,7 +104,7 @@ VIT = Section(
         "data": "mnist-part:20000,2000", "model": "vit", "patch": 7, "width": 64, "depth": 4, "heads": 8,
         "activation": "tanh", "tokens": "all", "positions": False, "head_width": 128, "standardize": True,
         "loss": "bce", "schedule": "constant", "batch_size": 50, "epochs": 10,
-    } | PART,
+    },
     {
         "gradient": Row("backpropagation", {"method": "gradient"}, choices=VIT_RATES),
         "f3": Row("F³, error, softmax", {"method": "f3", "softmax": True} | TRINOMIAL, choices=VIT_RATES),
@@ -119,7 +119,7 @@ FEEDBACK = Section(
     "F³: feedback weights and error information (Fig. 3)",
     "Test loss (binary cross-entropy, mean over the outputs) on 2,000 images after 10 epochs of the first 3,000 images "
     "of MNIST, 784-500-10, one seed.",
-    PAPER_MNIST | {"data": "mnist-part:3000,2000", "hidden": (500,), "epochs": 10, "method": "f3"} | PART,
+    PAPER_MNIST | {"data": "mnist-part:3000,2000", "hidden": (500,), "epochs": 10, "method": "f3"},
     {
         "kaiming": Row("error, Kaiming", {}),
         **{name: Row(f"error, {name}", {"feedback_init": name}) for name in ("trinomial", "binomial", "identity")},
@@ -156,7 +156,7 @@ SPIKING = Section(
         ),
     },
     seeds=1,
-    tuning={"data": "mnist-part:20000,2000", "validation": 0.2, "epochs": 8} | PART,
+    tuning={"data": "mnist-part:20000,2000", "validation": 0.2, "epochs": 8},
     cost=True,
 )
 
@@ -187,7 +187,7 @@ METHODS = Section(
     "Test accuracy on 2,000 images after 3 epochs of the first 10,000; batch 128, Adam, one-cycle, the default reward "
     "and learning rate of each method, ε = 1 where blocks learn from a reward. CPU seconds are those of training, test "
     "and loading; memory is the most that the process held, torch and the data included.",
-    LIF | {"data": "mnist-part:10000,2000", "epochs": 3} | PART,
+    LIF | {"data": "mnist-part:10000,2000", "epochs": 3},
     COMPARED,
     seeds=1,
     cost=True,

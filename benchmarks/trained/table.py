@@ -19,9 +19,6 @@ from benchmarks.trained.folders import Found, check, once, read, words
 
 Options = dict[str, Any]
 
-PART = {"plugin": str(Path(__file__).with_name("mnist_part.py"))}
-"""Options that make the first images of MNIST known."""
-
 console = Console(stderr=True)
 
 

@@ -10,7 +10,7 @@ import gzip
 import math
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -20,7 +20,8 @@ from torch import Tensor
 from spikelfp.data.dataset import ArrayDataset, DataSplits, check_labels, datasets
 from spikelfp.data.download import Original, fetch
 from spikelfp.data.download import data_dir as data_folder
-from spikelfp.errors import DataError
+from spikelfp.data.samples import Samples
+from spikelfp.errors import DataError, UserError
 from spikelfp.untrusted import open_regular
 
 _UBYTE = 0x08
@@ -190,6 +191,32 @@ def mnist(data_dir: Path | None = None) -> DataSplits:
         SaveError: when downloaded files cannot be written.
     """
     return _load(MNIST, data_folder(data_dir) / MNIST.name)
+
+
+@datasets.register("mnist-part", by_path=True)
+def mnist_part(data_dir: Path | None = None, *, path: str) -> DataSplits:
+    """Load the first images of MNIST, in the order of its files: ``mnist-part:5000,2000``.
+
+    For questions that need no more of them. The files are those of :func:`mnist`.
+
+    Args:
+        data_dir: the data folder; ``None``: that of :func:`spikelfp.data.data_dir`.
+        path: ``TRAIN,TEST``, the numbers of training and of test images.
+
+    Raises:
+        UserError: for numbers that are none, or more than there are.
+        DataError: as :func:`mnist`.
+        SaveError: as :func:`mnist`.
+    """
+    words = path.split(",")
+    if len(words) != 2 or not all(word.isascii() and word.isdecimal() for word in words):
+        raise UserError(f"mnist-part takes two numbers of images, such as mnist-part:5000,2000, got {path!r}")
+    whole, parts = mnist(data_dir), list[Samples]()
+    for name, word, part in zip(("training", "test"), words, (whole.train, whole.test), strict=True):
+        if not 1 <= int(word) <= len(part):
+            raise UserError(f"MNIST has {len(part)} {name} images, and mnist-part:{path} asks for {word} of them")
+        parts.append(part.subset(torch.arange(int(word))))
+    return replace(whole, name=f"mnist-part:{path}", train=parts[0], test=parts[1])
 
 
 @datasets.register("fashion-mnist")

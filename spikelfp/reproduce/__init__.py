@@ -4,10 +4,33 @@ An experiment of your own is a class of :class:`Experiment` in a plug-in, regist
 """
 
 from spikelfp.registry import public_names
+from spikelfp.reproduce.activations import Activations
 from spikelfp.reproduce.base import Desk, Experiment, Part, Results, Verdict, experiments
+from spikelfp.reproduce.f3_fig2 import MethodsOfF3
+from spikelfp.reproduce.f3_fig3 import FeedbackOfF3
+from spikelfp.reproduce.f3_fig4 import DepthOfF3
+from spikelfp.reproduce.objectives import Objectives
 from spikelfp.reproduce.runner import reproduce
+from spikelfp.reproduce.snn import SpikingNetworks
+from spikelfp.reproduce.snn_sweep import SpikingSweep
 from spikelfp.reproduce.two_weights import TwoWeights
 
-__all__ = ["Desk", "Experiment", "Part", "Results", "TwoWeights", "Verdict", "experiments", "reproduce"]
+__all__ = [
+    "Activations",
+    "DepthOfF3",
+    "Desk",
+    "Experiment",
+    "FeedbackOfF3",
+    "MethodsOfF3",
+    "Objectives",
+    "Part",
+    "Results",
+    "SpikingNetworks",
+    "SpikingSweep",
+    "TwoWeights",
+    "Verdict",
+    "experiments",
+    "reproduce",
+]
 
 public_names(globals())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -16,8 +15,6 @@ from benchmarks.forward.sections import SECTIONS, shortened
 from benchmarks.record import RESULTS
 from benchmarks.trained.folders import OtherRunError, check, words
 from benchmarks.trained.table import Row, Section
-from spikelfp import data
-from spikelfp.errors import UserError
 from spikelfp.training.config import RunConfig
 
 OPTIONS = {"data": "digits", "model": "mlp", "hidden": (4,), "epochs": 1, "batch_size": 500}
@@ -32,13 +29,6 @@ TINY = Section(
     tuning={"validation": 0.5},
     cost=True,
 )
-
-
-@pytest.fixture
-def mnist_part(registrations_end):
-    """The plug-in, whose data set is registered within the test alone."""
-    sys.modules.pop("benchmarks.trained.mnist_part", None)
-    return importlib.import_module("benchmarks.trained.mnist_part")
 
 
 @pytest.mark.slow
@@ -127,7 +117,7 @@ def test_the_share_of_a_gap_is_of_epochs_and_seeds_that_all_have():
     assert forward_only.closed(section("loss", [[1.0]], [], [[0.5]])) is None
 
 
-def test_every_run_is_one_that_the_command_takes(mnist_part, tmp_path):
+def test_every_run_is_one_that_the_command_takes(tmp_path):
     for name, whole in SECTIONS.items():
         for each in (whole, shortened(whole)):
             for row in each.rows.values():
@@ -136,17 +126,6 @@ def test_every_run_is_one_that_the_command_takes(mnist_part, tmp_path):
                     config = RunConfig(**options)
                     assert config.flat.method == options["method"], name
                     assert all(isinstance(word, str) for word in words(options))
-
-
-def test_a_part_of_mnist_is_checked(monkeypatch, mnist_part):
-    digits = data.load("digits")
-    monkeypatch.setattr(mnist_part, "mnist", lambda folder: digits)
-    part = mnist_part.mnist_part(path="30,20")
-    assert (len(part.train), len(part.test), part.name) == (30, 20, "mnist-part:30,20")
-    assert part.train[29][0].equal(digits.train[29][0])
-    for path in ("30", "30,x", "0,5", f"30,{len(digits.test) + 1}"):
-        with pytest.raises(UserError):
-            mnist_part.mnist_part(path=path)
 
 
 def test_the_page_holds_the_tables_of_the_results():

@@ -9,7 +9,7 @@ import torch
 
 from spikelfp import data
 from spikelfp.data import mnist as mnist_module
-from spikelfp.errors import DataError, SaveError
+from spikelfp.errors import DataError, SaveError, UserError
 
 IMAGES = "train-images-idx3-ubyte"
 
@@ -176,3 +176,15 @@ def test_every_mirror_delivers_the_original(tmp_path, name, monkeypatch):
     stem = "t10k-labels-idx1-ubyte"
     for number, mirror in enumerate(source.mirrors):
         mnist_module.fetch([f"{mirror}{stem}.gz"], tmp_path / str(number), source.originals[stem])
+
+
+def test_a_part_of_mnist_is_its_first_images(write_mnist):
+    folder = write_mnist("mnist")
+    whole = data.load("mnist", folder)
+    part = data.load("mnist-part:7,4", folder)
+    assert (len(part.train), len(part.test), part.name) == (7, 4, "mnist-part:7,4")
+    assert part.train[6][0].equal(whole.train[6][0])
+    assert part.test[3][1] == whole.test[3][1]
+    for path in ("7", "7,x", "7,²", "0,4", "-1,4", "7,4,1", f"7,{len(whole.test) + 1}", f"{len(whole.train) + 1},4"):
+        with pytest.raises(UserError, match=r"mnist-part|MNIST has"):
+            data.load(f"mnist-part:{path}", folder)
