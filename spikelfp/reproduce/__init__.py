@@ -12,6 +12,7 @@ from spikelfp.reproduce.f3_fig4 import DepthOfF3
 from spikelfp.reproduce.objectives import Objectives
 from spikelfp.reproduce.pruning import Pruning
 from spikelfp.reproduce.runner import reproduce
+from spikelfp.reproduce.sign_changes import SignChanges
 from spikelfp.reproduce.snn import SpikingNetworks
 from spikelfp.reproduce.snn_sweep import SpikingSweep
 from spikelfp.reproduce.sparsity import Sparsity
@@ -28,6 +29,7 @@ __all__ = [
     "Part",
     "Pruning",
     "Results",
+    "SignChanges",
     "Sparsity",
     "SpikingNetworks",
     "SpikingSweep",

@@ -31,8 +31,8 @@ class Sparsity(Experiment):
         "LFP in every layer.",
     )
     setting = (
-        f"{SETTING} BatchNorm is folded into the convolutions. Fig. 5 is a ResNet-18 on CUB. Values of a layer are means "
-        "over the seeds; layers are compared by them."
+        f"{SETTING} BatchNorm is folded into the convolutions. Fig. 5 is a ResNet-18 on CUB. Values of a layer are "
+        "means over the seeds; layers are compared by them."
     )
     data, minutes, seeds = (MNIST, "cifar10-subset"), 8.0, 3
 
@@ -55,7 +55,7 @@ class Sparsity(Experiment):
 
     def judge(self, results: Results) -> list[Verdict]:
         indices, texts = dict[str, bool](), dict[str, str]()
-        below, all_layers = list[bool](), 0
+        below: list[bool] = []
         for name, network in shown(results).items():
             lfp, gradient = (by_layer(results, "gini", name, method) for method in ("lfp", "gradient"))
             indices[name] = bool((lfp >= gradient).all())
@@ -64,9 +64,12 @@ class Sparsity(Experiment):
                 f"LFP and {gradient.mean():.3f} under gradients"
             )
             lower = np.stack(
-                [by_layer(results, p, name, "lfp") < by_layer(results, p, name, "gradient") for p in ("p25", "p50", "p75")]
+                [
+                    by_layer(results, p, name, "lfp") < by_layer(results, p, name, "gradient")
+                    for p in ("p25", "p50", "p75")
+                ]
             )
-            below += lower.all(0).tolist()
+            below += [bool(each) for each in lower.all(0)]
         deep = [name for name in indices if name not in ("lenet", "mlp")]
         return [
             Verdict(indices.get("lenet"), texts.get("lenet", "the quick form has no LeNet")),
