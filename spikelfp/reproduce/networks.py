@@ -39,6 +39,7 @@ class Network(NamedTuple):
         epochs: of the training.
         trial: epochs of a run that compares learning rates.
         convolutions: whether convolutions alone are pruned, as in v3; else all weights, as in v1.
+        rates: learning rates to choose from.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Network(NamedTuple):
     epochs: int
     trial: int = 1
     convolutions: bool = False
+    rates: tuple[float, ...] = RATES
 
     @property
     def layers(self) -> type[torch.nn.Module] | None:
@@ -76,6 +78,7 @@ QUICK = {
         {"data": "digits", "model": "resnet18", "width": 2, "stem": "7x7", "batch_size": 256},
         2,
         convolutions=True,
+        rates=RATES[-1:],
     ),
 }
 SETTING = (
@@ -164,7 +167,7 @@ def learn(part: Part, desk: Desk) -> Learned:
         "seed": part.settings["seed"],
     }
     scores = {}
-    for lr in RATES:
+    for lr in own.rates:
         epochs = desk.train(f"lr{lr}", lr=lr, epochs=own.trial, validation=0.1, **options)["epochs"]
         score = float(epochs[-1]["validation_accuracy"])
         scores[lr] = score if math.isfinite(score) else 0.0

@@ -69,7 +69,7 @@ class Sparsity(Experiment):
                     for p in ("p25", "p50", "p75")
                 ]
             )
-            below += [bool(each) for each in lower.all(0)]
+            below += [bool(np.all(each)) for each in lower.T]
         deep = [name for name in indices if name not in ("lenet", "mlp")]
         return [
             Verdict(indices.get("lenet"), texts.get("lenet", "the quick form has no LeNet")),
