@@ -167,6 +167,8 @@ class SignChanges(Experiment):
         return results.values("changed", way=way, epoch=epoch) / results.values("weights", way=way, epoch=epoch)
 
     def draw(self, results: Results, figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         figure.set_size_inches(12, 3.6)
         panels = figure.subplots(1, 4)
         epochs = range(1, max(results.each("epoch")) + 1)
@@ -185,6 +187,7 @@ class SignChanges(Experiment):
         titles = ("test accuracy", "changed signs, % of weights", "median / 75th percentile", "accuracy while pruning")
         for axes, title in zip(panels, titles, strict=True):
             axes.set(title=title, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[1].set_ylim(bottom=0)
         panels[3].set(xlabel="pruned weights, %", ylim=(0, 1))
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)

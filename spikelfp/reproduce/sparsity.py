@@ -96,8 +96,10 @@ class Sparsity(Experiment):
                     axes.hlines(scale * points["p50"], at - 0.18, at + 0.18, color="black", lw=1)
                 middle.plot(number, index, color=COLOURS[method], marker="o", ms=3.5, lw=1.2)
             top.set(title=network.title, ylim=(0, 1.02))
-            middle.set(ylim=(0.3, 1.0))
+            middle.set(ylim=(0.2, 1.0), xlim=top.get_xlim())
+            low = [by_layer(results, "p25", name, each) * by_layer(results, "largest", name, each) for each in METHODS]
             bottom.set(xlabel="layer", yscale="log")
+            bottom.set_ylim(bottom=0.1 * np.min(low))
             for axes in line:
                 axes.set_xticks(number[:: max(1, len(number) // 10)])
         panels[0, 0].legend(loc="upper right", fontsize=8)
