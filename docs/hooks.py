@@ -38,10 +38,11 @@ METHOD = DOCS / "method.md"
 PACKAGES = (
     "spikelfp", "spikelfp.nn", "spikelfp.nn.graph", "spikelfp.rules", "spikelfp.rewards", "spikelfp.methods",
     "spikelfp.tasks", "spikelfp.training", "spikelfp.training.run", "spikelfp.models", "spikelfp.data",
-    "spikelfp.data.events", "spikelfp.analysis", "spikelfp.interop", "spikelfp.quantized", "spikelfp.report",
-    "spikelfp.options", "spikelfp.plugins", "spikelfp.errors", "spikelfp.kernels", "spikelfp.functional",
-    "hw_export", "hw_export.quantize", "hw_export.integer", "hw_export.nir", "hw_export.neurons",
-    "hw_export.simulators", "hw_export.targets", "hw_export.updates",
+    "spikelfp.data.events", "spikelfp.analysis", "spikelfp.explain", "spikelfp.fold", "spikelfp.pruning",
+    "spikelfp.plot", "spikelfp.reproduce", "spikelfp.interop", "spikelfp.quantized", "spikelfp.report",
+    "spikelfp.options", "spikelfp.plugins", "spikelfp.errors", "spikelfp.kernels", "spikelfp.functional", "hw_export",
+    "hw_export.quantize", "hw_export.integer", "hw_export.nir", "hw_export.neurons", "hw_export.simulators",
+    "hw_export.targets", "hw_export.updates",
 )  # fmt: skip
 """Public packages, in the order of the reference."""
 

@@ -53,7 +53,22 @@ if (
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from spikelfp import analysis, data, errors, explain, interop, methods, models, nn, quantized, rewards, rules
+    from spikelfp import (
+        analysis,
+        data,
+        errors,
+        explain,
+        fold,
+        interop,
+        methods,
+        models,
+        nn,
+        plot,
+        pruning,
+        quantized,
+        rewards,
+        rules,
+    )
     from spikelfp.functional.propagation import propagate
     from spikelfp.interop import convert
     from spikelfp.training import TemporalTrainer, Trainer
@@ -61,8 +76,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "TemporalTrainer", "Trainer", "__version__", "analysis", "convert", "data", "errors", "explain", "interop",
-    "methods", "models", "nn", "propagate", "quantized", "rewards", "rules",
+    "TemporalTrainer",
+    "Trainer",
+    "__version__",
+    "analysis",
+    "convert",
+    "data",
+    "errors",
+    "explain",
+    "fold",
+    "interop",
+    "methods",
+    "models",
+    "nn",
+    "plot",
+    "propagate",
+    "pruning",
+    "quantized",
+    "rewards",
+    "rules",
 ]  # fmt: skip
 
 # Names are loaded when they are asked for, so that a command answers --help without torch.

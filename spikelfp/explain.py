@@ -34,7 +34,7 @@ from spikelfp.nn.neurons.base import Neurons
 from spikelfp.rules.base import Assigning, lending, rules_in
 from spikelfp.training.evaluation import evaluating
 
-__all__ = ["Deletion", "InputEvents", "deletion", "events", "predicted", "relevance"]
+__all__ = ["Deletion", "InputEvents", "deletion", "events", "predicted", "relevance", "weight_relevance"]
 
 
 def relevance(
@@ -67,8 +67,79 @@ def relevance(
         UserError: for inputs that are not dense numbers, a class that is none, and outputs that are no classes.
     """
     given = _checked(net, x)
+    with _explaining(net, given, target, rule, mask) as leaf:
+        found = leaf.grad
+    return torch.zeros_like(given) if found is None else given * found
+
+
+def weight_relevance(
+    net: Module,
+    x: Tensor,
+    target: int | Tensor | None = None,
+    *,
+    rule: Assigning | None = None,
+    mask: Tensor | None = None,
+    batch_size: int = 256,
+) -> dict[str, Tensor]:
+    """Split the outputs of a class over the weights, summed over all steps and samples.
+
+    ``R_ij = Σ z_ij / z_j R_j`` is ``w_ij Σ x_i m_j`` under LFP-0 and LFP-ε. Pruning takes its magnitude as the worth of
+    a connection (v3, appendix A.6.3, after Yeom et al. 2021). Under every rule it is the update that the rule gives the
+    weight for that reward, with the sign of the weight in place of ``|w|``.
+
+    Args:
+        net: layers of :mod:`spikelfp.nn`; a trained network.
+        x: inputs ``[T, B, …]``.
+        target: class that is explained, one for all samples or ``[B]``; ``None`` for the predicted ones.
+        rule: rule of the layers that have none of their own, or a composite; ``None``: LFP-ε.
+        mask: boolean ``[T, B]``, the steps whose outputs count; ``None`` for all.
+        batch_size: samples that run at once.
+
+    Returns:
+        Relevance of each parameter by its name, of its shape, in float64; 0 where none arrives.
+
+    Raises:
+        UserError: for what :func:`relevance` refuses.
+    """
+    given = _checked(net, x)
+    found = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in net.named_parameters()}
+    for first in range(0, given.shape[1] if given.ndim > 1 else 0, batch_size):
+        part = slice(first, first + batch_size)
+        own = target[part] if isinstance(target, Tensor) and target.ndim else target
+        part_mask = None if mask is None else mask[:, part]
+        with _all_learning(net), _explaining(net, given[:, part], own, rule, part_mask):
+            gradients = any(each.of_gradients for each in rules_in(net).values())
+            for name, p in net.named_parameters():
+                if p.grad is not None:
+                    weight = p.detach().double()  # rewards are ascended, so that their updates stand in grad as −d
+                    found[name] += p.grad.double() * (weight if gradients else -weight.sign())
+    return found
+
+
+@contextmanager
+def _all_learning(net: Module) -> Iterator[None]:
+    """Let frozen parameters get their relevance, too."""
+    frozen = [p for p in net.parameters() if not p.requires_grad and p.is_floating_point()]
+    try:
+        for p in frozen:
+            p.requires_grad_()
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
+
+
+@contextmanager
+def _explaining(
+    net: Module,
+    given: Tensor,
+    target: int | Tensor | None,
+    rule: Assigning | None,
+    mask: Tensor | None,
+) -> Iterator[Tensor]:
+    """Hand the outputs of a class back; within the block the inputs and the parameters hold what arrived there."""
     lent = nullcontext() if rule is None else lending(net, rule)
-    with evaluating(net, 0, given.device), _untouched(net), _spikes_alone(net), lent, torch.enable_grad():
+    with evaluating(net, 0, given.device), untouched(net), _spikes_alone(net), lent, torch.enable_grad():
         # Steps of a constant input are one tensor seen T times; here each of them has a relevance of its own.
         leaf = given.clone(memory_format=torch.contiguous_format).requires_grad_()
         outputs = _outputs(net, leaf)
@@ -76,13 +147,11 @@ def relevance(
             raise UserError("nothing is handed back to the inputs: build the network of layers of spikelfp.nn")
         counted = torch.ones_like(outputs[..., :1]) if mask is None else _counted(mask, outputs)
         chosen = _chosen(outputs.detach() * counted, target) * counted
-        found: Tensor | None
         if any(each.of_gradients for each in rules_in(net).values()):
-            found = torch.autograd.grad(outputs, leaf, chosen, allow_unused=True)[0]
+            torch.autograd.backward(outputs, chosen)
         else:
             send_rewards(outputs, outputs.detach() * chosen)
-            found = leaf.grad
-    return torch.zeros_like(given) if found is None else given * found
+        yield leaf
 
 
 def predicted(net: Module, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -233,7 +302,7 @@ def _checked(net: Module, x: Any) -> Tensor:
 
 
 @contextmanager
-def _untouched(net: Module) -> Iterator[None]:
+def untouched(net: Module) -> Iterator[None]:
     """Leave the gradients of the parameters as they are."""
     before = [(p, p.grad) for p in net.parameters()]
     for p, _ in before:

@@ -19,7 +19,7 @@ from spikelfp.data import DataSplits
 from spikelfp.data.samples import Samples
 from spikelfp.files import write_text
 from spikelfp.training.config import RunConfig
-from spikelfp.training.run import load_sequences
+from spikelfp.training.run import load_splits
 
 Vectors = tuple[NDArray[np.float32], NDArray[np.int64]]
 SCALES = {"divided by the largest": MaxAbsScaler, "standardised": StandardScaler}
@@ -84,7 +84,7 @@ def once(file: Path, parts: int, options: Options, collect: bool) -> dict[str, A
     if "plugin" in options:
         plugins.load(options["plugin"])
     config = RunConfig(**{name: value for name, value in options.items() if name != "plugin"}, device="cpu")
-    result = logistic_regression(load_sequences(config)[0], parts)
+    result = logistic_regression(load_splits(config), parts)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps({"options": settings, "result": result}))
     return result

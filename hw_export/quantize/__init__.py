@@ -1,6 +1,5 @@
 """Networks with integer weights, biases and thresholds."""
 
-from hw_export.quantize.prepare import fold_batchnorm
 from hw_export.quantize.report import (
     Comparison,
     LayerReport,
@@ -12,6 +11,7 @@ from hw_export.quantize.report import (
 )
 from hw_export.quantize.scales import mantissas
 from hw_export.quantize.walk import QuantizeOptions, accuracy_by_layer, quantize
+from spikelfp.fold import fold_batchnorm
 from spikelfp.quantized import TIE_MARGIN
 
 __all__ = [

@@ -12,104 +12,9 @@ from torch import Tensor
 from hw_export.layers import leaves
 from spikelfp import nn
 from spikelfp.errors import UserError
+from spikelfp.fold import fold_into
 from spikelfp.nn import graph
 from spikelfp.quantized import Grid
-
-_BatchNorm = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
-
-
-@torch.no_grad()
-def fold_batchnorm(net: torch.nn.Sequential) -> torch.nn.Sequential:
-    """Fold each BatchNorm into the weights in front of it, with the running mean ``μ`` and variance ``v``::
-
-        γ (W x + b − μ) / √(v + ε) + β = (g W) x + g (b − μ) + β          g = γ / √(v + ε), one a channel
-
-    This is computed in float64 and rounded to the dtype of the weights at the end. ``BatchNorm1d`` follows ``Linear``
-    and ``BatchNorm2d`` follows ``Conv2d``, of :mod:`spikelfp.nn` or torch; ``Dropout``, and average pooling that leaves
-    out the border, may lie between. Other layers keep their names.
-
-    Args:
-        net: a chain of layers.
-
-    Returns:
-        A copy in evaluation mode without BatchNorm.
-
-    Raises:
-        UserError: naming a BatchNorm with no such layer in front, with no running statistics, or after a layer that was
-            trained with quantised weights, whose integers would change.
-    """
-    twin = copy.deepcopy(net).eval()
-    kept: list[tuple[str, torch.nn.Module]] = []
-    for name, layer in leaves(twin):
-        if isinstance(layer, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
-            _fold(name, layer, _in_front(name, layer, kept))
-            path, _, own = name.rpartition(".")
-            delattr(twin.get_submodule(path), own)
-        else:
-            kept.append((name, layer))
-    return twin
-
-
-def _in_front(
-    name: str, norm: _BatchNorm, before: list[tuple[str, torch.nn.Module]]
-) -> torch.nn.Linear | torch.nn.Conv2d:
-    """Find the layer whose outputs ``norm`` scales."""
-    wanted = torch.nn.Linear if isinstance(norm, torch.nn.BatchNorm1d) else torch.nn.Conv2d
-    for own, layer in reversed(before):
-        if isinstance(layer, wanted):
-            if getattr(layer, "grid", None) is not None:
-                raise UserError(
-                    f"layer {own!r} was trained with quantised weights, and {name!r} after it would scale them off "
-                    "their grid: train without the BatchNorm, or export floats (bits=32)"
-                )
-            return layer
-        if not _commutes(layer):
-            raise UserError(
-                f"the {type(norm).__name__} {name!r} stands after {own!r}, a {type(layer).__name__}, and cannot be "
-                f"folded: put it right after a {wanted.__name__}"
-            )
-    raise UserError(
-        f"the {type(norm).__name__} {name!r} has no layer of weights in front of it to be folded into: put it right "
-        f"after a {wanted.__name__}"
-    )
-
-
-def _commutes(layer: torch.nn.Module) -> bool:
-    """Whether scaling each channel after ``layer`` is the same as before it."""
-    if isinstance(layer, torch.nn.AvgPool2d):
-        return layer.padding in (0, (0, 0)) and not layer.ceil_mode and layer.divisor_override is None
-    return isinstance(layer, (nn.Dropout, torch.nn.Dropout, torch.nn.Identity))
-
-
-def _fold(name: str, norm: _BatchNorm, target: torch.nn.Linear | torch.nn.Conv2d) -> None:
-    mean, var = norm.running_mean, norm.running_var
-    channels = target.weight.shape[0]
-    if mean is None or var is None:
-        raise UserError(
-            f"the {type(norm).__name__} {name!r} has no running statistics: what it does depends on the batch"
-        )
-    if len(mean) != channels:
-        raise UserError(
-            f"the {type(norm).__name__} {name!r} takes {len(mean)} channels, the layer in front has {channels}"
-        )
-    gain = (var.double() + norm.eps).rsqrt()
-    shift = torch.zeros_like(gain)
-    if norm.weight is not None:
-        gain, shift = gain * norm.weight.double(), norm.bias.double()
-    _fold_into(target, gain, shift - gain * mean.double())
-
-
-def _fold_into(target: torch.nn.Linear | torch.nn.Conv2d, gain: Tensor, shift: Tensor) -> None:
-    """Changes ``target`` so that it gives ``gain y + shift`` in place of ``y``; both are float64 ``[channels]``."""
-    target.weight.copy_(target.weight.double() * gain.reshape(-1, *[1] * (target.weight.dim() - 1)))
-    bias = torch.zeros_like(gain) if target.bias is None else target.bias.double()
-    folded = (gain * bias + shift).to(target.weight.dtype)
-    if target.bias is None and not shift.any():
-        return
-    if target.bias is None:
-        target.bias = torch.nn.Parameter(folded, requires_grad=target.weight.requires_grad)
-    else:
-        target.bias.copy_(folded)
 
 
 @torch.no_grad()
@@ -149,7 +54,7 @@ def _fold_scale(layer: Any, target: Any) -> bool:
     gain, shift = (_by_channel(values, target) for values in (layer.scale, layer.shift))
     if gain is None or shift is None or target.grid is not None:
         return False
-    _fold_into(target, gain, shift)
+    fold_into(target, gain, shift)
     return True
 
 

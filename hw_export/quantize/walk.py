@@ -16,7 +16,6 @@ from hw_export.quantize.prepare import (
     as_floats,
     bias_shift,
     bits_of,
-    fold_batchnorm,
     fold_scales,
     has_grids,
     is_trained,
@@ -43,6 +42,7 @@ from hw_export.quantize.scales import (
 )
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.fold import fold_batchnorm
 from spikelfp.functional.grid import Grid, check_bits
 from spikelfp.nn.graph import has_trait
 from spikelfp.options import one_of, other_than, setting

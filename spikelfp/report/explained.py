@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spikelfp import explain
+from spikelfp.data import DataSplits
 from spikelfp.errors import UserError
 from spikelfp.explain import Deletion
 from spikelfp.files import write_whole
 from spikelfp.report.rasters import draw_image, frame, is_camera, is_image
 from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, Theme, bare, clean, new_figure, place, png
 from spikelfp.rules.base import Assigning
+from spikelfp.training import TemporalTrainer
 from spikelfp.training.evaluation import evaluating
 from spikelfp.training.run import load_run
 
@@ -33,27 +37,52 @@ def flat(sequence: Array) -> Array:
     return sequence.reshape(len(sequence), -1).T
 
 
-def draw(
-    inputs: Sequence[Array], relevances: Sequence[Array], titles: Sequence[str], curve: Deletion, theme: Theme = LIGHT
-) -> bytes:
+def draw_relevance(axes: Axes, found: Array, theme: Theme) -> None:
+    """Draw a map of relevance, what speaks for the class in one colour and what speaks against it in another.
+
+    Args:
+        axes: to draw on.
+        found: ``[H, W]``.
+        theme: colours.
+    """
+    bare(axes)
+    shades = LinearSegmentedColormap.from_list("relevance", [theme.accent, theme.paper, theme.main])
+    most = float(np.quantile(np.abs(found), 0.995)) or 1.0  # a single hot input does not pale all others
+    axes.imshow(found, cmap=shades, vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
+    frame(axes, theme)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the predictions for some test samples rest on.
+
+    Attributes:
+        inputs: ``[T, …]`` of each sample that is shown.
+        relevances: of the inputs, of their shapes.
+        titles: predicted class of each, and the right one where it is another.
+        curve: accuracy while inputs are deleted, of all samples that were looked at.
+        samples: number of these.
+    """
+
+    inputs: list[Array]
+    relevances: list[Array]
+    titles: list[str]
+    curve: Deletion
+    samples: int
+
+
+def draw(found: Explained, theme: Theme = LIGHT) -> Figure:
     """Draw a column for each sample, its input above its relevance, and the curve of deletion beside them.
 
     Args:
-        inputs: ``[T, …]`` of each sample.
-        relevances: of the inputs, of their shapes.
-        titles: of the columns.
-        curve: of all samples that were looked at.
+        found: samples and curve.
         theme: colours.
-
-    Returns:
-        A PNG.
     """
+    inputs, relevances, titles, curve = found.inputs, found.relevances, found.titles, found.curve
     columns = len(inputs)
     width = LEFT + columns * (SIDE + GAP) + BETWEEN + CURVE + 24
     height = TOP + 2 * SIDE + GAP + 60
     figure = new_figure(width, height)
-    figure.patch.set_facecolor(theme.paper)
-    shades = LinearSegmentedColormap.from_list("relevance", [theme.accent, theme.paper, theme.main])
     for row, name in enumerate(("input", "relevance")):
         middle = 1 - (TOP + row * (SIDE + GAP) + SIDE / 2) / height
         figure.text(16 / width, middle, name, fontsize=SMALL, color=theme.muted, va="center")
@@ -61,18 +90,15 @@ def draw(
         left = LEFT + number * (SIDE + GAP)
         figure.text((left + SIDE / 2) / width, 1 - 26 / height, title, fontsize=SMALL, color=theme.ink, ha="center")
         upper, lower = (place(figure, left, TOP + row * (SIDE + GAP), SIDE, SIDE) for row in range(2))
-        shown, found = flat(sequence), flat(worth)
+        shown, split = flat(sequence), flat(worth)
         if shown.ndim == 3:
             draw_image(upper, shown, theme)
-            found = found.sum(0)
+            split = split.sum(0)
         else:
             bare(upper)
             upper.imshow(shown, cmap="Greys", aspect="auto", interpolation="nearest")
             frame(upper, theme)
-        bare(lower)
-        most = float(np.quantile(np.abs(found), 0.995)) or 1.0  # a single hot input does not pale all others
-        lower.imshow(found, cmap=shades, vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
-        frame(lower, theme)
+        draw_relevance(lower, split, theme)
     legend = TOP + 2 * SIDE + GAP + 24
     speaks = (("for the class", theme.main, 0), ("against it", theme.accent, 110))
     for text, colour, across in speaks:
@@ -96,7 +122,7 @@ def draw(
     axes.set_xlabel("inputs deleted, %", fontsize=SMALL, color=theme.muted)
     axes.set_title("Accuracy, %", fontsize=MEDIUM, color=theme.ink, loc="left")
     axes.tick_params(length=0, labelsize=SMALL, labelcolor=theme.muted)
-    return png(figure, paper=theme.paper)
+    return figure
 
 
 SHOWN = 6
@@ -109,37 +135,18 @@ def _spread(of: int, most: int) -> list[int]:
     return [of * number // count for number in range(count)]
 
 
-def explain_run(
-    run: str | Path,
-    path: Path,
-    samples: int = 200,
-    weights: str = "last",
-    data_dir: str | None = None,
-    cache_dir: str | None = None,
-) -> Deletion:
-    """Explain test samples of a run, draw six of them, and measure what deleting inputs costs.
+def explained(trainer: TemporalTrainer, splits: DataSplits, samples: int) -> Explained:
+    """Explain the predictions for test samples, and measure what deleting inputs costs.
 
     Layers follow the rule of the run where that is one of LFP, else LFP-ε. Static samples, which are shown at every
     step, lose an input at all steps; sequences lose it at the step where it stands.
 
     Args:
-        run: folder.
-        path: of the PNG that is written.
+        trainer: of the network, for a task with classes.
+        splits: its data.
         samples: number of test samples, at most; evenly spread over the test set, which may be in order of its classes.
-        weights: ``last`` or ``best``.
-        data_dir: folder of the data sets.
-        cache_dir: folder of binned recordings.
-
-    Raises:
-        UserError: for a run whose task has no classes.
     """
-    loaded = load_run(run, weights, data_dir, cache_dir)
-    splits = loaded.splits()
-    test = splits.test
-    trainer = loaded.trainer(test)
-    if not trainer.task.has_classes:
-        raise UserError(f"explanations are of classes, and the task of this run is {trainer.task.name}")
-    x, labels = test.__getitems__(_spread(len(test), samples))
+    x, labels = splits.test.__getitems__(_spread(len(splits.test), samples))
     with evaluating(trainer.net, 0, trainer.device):  # random encodings draw the same spikes each time
         batch = trainer.batch(x.to(trainer.device), labels.to(trainer.device))
     given = batch.sequence.to_dense() if batch.sequence.is_sparse else batch.sequence
@@ -154,6 +161,36 @@ def explain_run(
     names, right = splits.names, (classes == batch.targets).tolist()
     titles = [names[int(classes[n])] + ("" if right[n] else f" (is {names[int(labels[n])]})") for n in few]
     inputs, worth = ([part[:, n].double().cpu().numpy() for n in few] for part in (given, found))
-    picture = draw(inputs, worth, titles, curve)
+    return Explained(inputs, worth, titles, curve, len(labels))
+
+
+def explain_run(
+    run: str | Path,
+    path: Path,
+    samples: int = 200,
+    weights: str = "last",
+    data_dir: str | None = None,
+    cache_dir: str | None = None,
+) -> Deletion:
+    """Explain test samples of a run (:func:`explained`), and draw six of them.
+
+    Args:
+        run: folder.
+        path: of the PNG that is written.
+        samples: number of test samples, at most.
+        weights: ``last`` or ``best``.
+        data_dir: folder of the data sets.
+        cache_dir: folder of binned recordings.
+
+    Raises:
+        UserError: for a run whose task has no classes.
+    """
+    loaded = load_run(run, weights, data_dir, cache_dir)
+    splits = loaded.splits()
+    trainer = loaded.trainer(splits.test)
+    if not trainer.task.has_classes:
+        raise UserError(f"explanations are of classes, and the task of this run is {trainer.task.name}")
+    found = explained(trainer, splits, samples)
+    picture = png(draw(found), paper=LIGHT.paper)
     write_whole(path, lambda file: file.write(picture))
-    return curve
+    return found.curve

@@ -21,6 +21,7 @@ from spikelfp.data.samples import Samples, representative
 from spikelfp.errors import CheckpointError, DataError, RunFolderError, UserError
 from spikelfp.files import settle
 from spikelfp.methods import Batch
+from spikelfp.report.explained import Explained, explained
 from spikelfp.rewards.base import masked
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.sequence_labels import NONE
@@ -176,6 +177,7 @@ class Facts:
         weights: of the layers with weights.
         errors: of tasks with classes.
         fitted: predictions of other tasks.
+        explained: what predictions rest on, of tasks with classes.
         task: of the run.
         notes: what is missing, and why.
     """
@@ -196,6 +198,7 @@ class Facts:
     weights: list[LayerWeights] = field(default_factory=list)
     errors: Errors | None = None
     fitted: Predictions | None = None
+    explained: Explained | None = None
     task: Task = field(default_factory=Classification)
     notes: list[str] = field(default_factory=list)
 
@@ -235,17 +238,21 @@ SECONDS_FOR_RATES, SECONDS_FOR_ERRORS = 2.5, 5.0
 RATE_BATCH, RATE_STEPS = 32, 2_000
 """Samples whose spikes are in memory at once, and their steps together, at most."""
 
+EXPLAINED = 64
+"""Number of test samples that are explained."""
+
 WRONG = 9
 """Number of misread test samples that are shown."""
 
 
-def observe(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
+def observe(facts: Facts, net: torch.nn.Module, splits: DataSplits, spec: models.ModelSpec) -> None:
     """Show the network test samples, within a few seconds, and add what it does to the facts.
 
     Args:
         facts: of the run.
         net: its network, trained.
         splits: its data.
+        spec: of the network.
     """
     trainer = make_evaluator(net, facts.config.placed({("run", "device"): "auto"}))
     facts.class_names, facts.test_samples = splits.names, len(splits.test)
@@ -257,6 +264,12 @@ def observe(facts: Facts, net: torch.nn.Module, splits: DataSplits) -> None:
             facts.errors = _errors(trainer, splits.test, splits.classes)
         else:
             facts.fitted = _fitted(trainer, splits)
+    if trainer.task.has_classes:
+        try:
+            check_show_memory(facts.config, spec, splits.test, samples=EXPLAINED, kept=True)
+            facts.explained = explained(trainer, splits, EXPLAINED)
+        except UserError as error:
+            facts.notes.append(f"Predictions are not explained: {_without_folder(error, facts.folder)}.")
 
 
 def _sample(trainer: TemporalTrainer, test: Samples) -> tuple[Sample, dict[str, Array], bool]:
@@ -536,7 +549,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
     except UserError as error:
         facts.notes.append(f"No test samples are shown: {error}.")
         return facts
-    observe(facts, net, splits)
+    observe(facts, net, splits, spec)
     return facts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -51,7 +52,29 @@ def curves(
         theme: colours.
     """
     figure = new_figure(HALF, 260)
-    axes = place(figure, 72, 34, HALF - 84, 180)
+    draw_curves(place(figure, 72, 34, HALF - 84, 180), epochs, values, ylabel, share=share, theme=theme)
+    return figure
+
+
+def draw_curves(
+    axes: Axes,
+    epochs: Sequence[int],
+    values: Mapping[str, Sequence[float | None]],
+    ylabel: str,
+    *,
+    share: bool = False,
+    theme: Theme = LIGHT,
+) -> None:
+    """Draw lines over epochs on axes, as :func:`curves` does.
+
+    Args:
+        axes: to draw on.
+        epochs: numbers of the epochs.
+        values: lines by name, ``None`` where a value is missing.
+        ylabel: name of the vertical axis.
+        share: write the values as percentages.
+        theme: colours.
+    """
     clean(axes, theme)
     colours = (theme.main, theme.accent, theme.muted)
     marker = "o" if len(epochs) <= MARKED_EPOCHS else ""
@@ -82,7 +105,6 @@ def curves(
     axes.set_xlabel("epoch", fontsize=SMALL, color=theme.muted)
     axes.set_ylabel(ylabel, fontsize=SMALL, color=theme.muted)
     legend(axes, theme, len(values), MEDIUM)
-    return figure
 
 
 def early(accuracy: Array, settled: int, step: str = "step", *, theme: Theme = LIGHT) -> Figure:

@@ -297,7 +297,7 @@ def raster(
     _draw_sample(figure, top, image, label, answers, class_names, theme)
     steps = layers[0][1].shape[0]
     if events is not None:
-        _time_axis(draw_input(figure, events, left, top, width, (left + width + 16, bars), theme), steps, "", theme)
+        time_axis(draw_input(figure, events, left, top, width, (left + width + 16, bars), theme), steps, "", theme)
         top += above
     for index, ((title, spikes), height) in enumerate(zip(layers, heights, strict=True)):
         rows = place(figure, left, top, width, height)
@@ -311,7 +311,7 @@ def raster(
         rows.set_title(title, loc="left", fontsize=MEDIUM, color=theme.ink, pad=6)
         if index == 0:
             counts.set_title("spikes", loc="left", fontsize=SMALL, color=theme.muted, pad=6)
-        _time_axis(rows, steps, step if last else "", theme)
+        time_axis(rows, steps, step if last else "", theme)
         counts.set_xlim(0, steps)
         counts.xaxis.set_major_locator(FixedLocator([0, steps]))
         counts.tick_params(labelbottom=last)
@@ -394,7 +394,7 @@ def _draw_neurons(rows: Axes, counts: Axes, spikes: Array, theme: Theme) -> str:
     if not total.any():
         text = f"none of {neurons:,} neurons spikes"
     shown = spikes[:, order]
-    _draw_spikes(rows, shown, theme.main)
+    draw_spikes(rows, shown, theme.main)
     rows.yaxis.set_major_locator(NullLocator())
     _bare_side(counts, theme)
     counts.stairs(total[order], np.arange(len(order) + 1) - 0.5, orientation="horizontal", fill=True,
@@ -412,7 +412,7 @@ def _draw_classes(
     rows.axhspan(label - 0.5, label + 0.5, color=theme.main, alpha=0.12, linewidth=0)
     counts.axhspan(label - 0.5, label + 0.5, color=theme.main, alpha=0.12, linewidth=0)
     for row, colour in enumerate(colours):
-        _draw_spikes(rows, spikes[:, row : row + 1], colour, row)
+        draw_spikes(rows, spikes[:, row : row + 1], colour, row)
     rows.set_ylim(len(total) - 0.5, -0.5)
     _bare_side(counts, theme)
     counts.barh(range(len(total)), total, 0.6, color=colours)
@@ -430,8 +430,15 @@ def _draw_classes(
             name.set_fontweight("bold")
 
 
-def _draw_spikes(axes: Axes, spikes: Array, colour: str, first_row: int = 0) -> None:
-    """Draw spikes ``[T, N]`` as ticks, a row for each neuron."""
+def draw_spikes(axes: Axes, spikes: Array, colour: str, first_row: int = 0) -> None:
+    """Draw spikes ``[T, N]`` as ticks, a row for each neuron.
+
+    Args:
+        axes: to draw on.
+        spikes: ``[T, N]``.
+        colour: of the ticks.
+        first_row: row of the first neuron.
+    """
     steps, neurons = np.nonzero(spikes)
     tall = 0.36 if spikes.shape[1] < 60 else 0.5
     thick = min(0.42 * 446 / len(spikes), 4.5) * 0.72  # points of 446 page pixels, or of a wider raster
@@ -440,8 +447,15 @@ def _draw_spikes(axes: Axes, spikes: Array, colour: str, first_row: int = 0) -> 
     axes.set_ylim(max(spikes.shape[1], 1) - 0.5, -0.5)
 
 
-def _time_axis(axes: Axes, steps: int, label: str, theme: Theme) -> None:
-    """Draw the steps from 1 on; with a ``label``, as the lowest axes have, their numbers too."""
+def time_axis(axes: Axes, steps: int, label: str, theme: Theme) -> None:
+    """Draw the steps from 1 on; with a label, as the lowest axes have, their numbers too.
+
+    Args:
+        axes: to draw on.
+        steps: number of steps.
+        label: name of a step; empty for none.
+        theme: colours.
+    """
     axes.set_facecolor("none")
     axes.set_xlim(0.4, steps + 0.6)
     for side in ("top", "right", "left"):

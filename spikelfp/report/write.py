@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from spikelfp.data.load import without_folder
 from spikelfp.files import write_text
-from spikelfp.report import figures, page, rasters, theme, wording
+from spikelfp.report import explained, figures, page, rasters, theme, wording
 from spikelfp.report.facts import Facts, collect_facts
 from spikelfp.report.page import Footer, Headline, Picture, Section
 from spikelfp.report.theme import DARK, LIGHT, png
@@ -74,6 +74,7 @@ def render(facts: Facts) -> str:
             Section("Classification errors", pictures=classification_errors(facts), pair=True),
             Section("Targets and predictions", pictures=fitted(facts), pair=True),
             worst(facts),
+            Section("What predictions rest on", pictures=relevance(facts)),
             Section("Accuracy over time", pictures=early(facts)),
             _verified(facts),
         ],
@@ -399,6 +400,20 @@ def worst(facts: Facts) -> Section:
     names = [f"{what} {theme.short(name, 24)}" for name in facts.class_names for what in ("true", "predicted")]
     rows = [[f"{index:,}", *(f"{value:.4g}" for value in both[index].ravel())] for index in order.tolist()]
     return Section(title, text, head=["sample", *names], rows=[[(cell, "") for cell in row] for row in rows])
+
+
+def relevance(facts: Facts) -> list[Picture]:
+    """Draw the relevance of inputs for the predicted classes, and the accuracy while inputs are deleted."""
+    found = facts.explained
+    if found is None:
+        return []
+    fifth = found.curve.shares.index(0.2)
+    caption = (
+        f"test samples above the relevance of their inputs; with the most relevant fifth of the inputs deleted, "
+        f"{wording.percent(found.curve.accuracy[fifth])} of {found.samples} samples are still right, with a fifth "
+        f"deleted at random {wording.percent(found.curve.random[fifth])}"
+    )
+    return [_picture("Relevance of the inputs", caption, caption, partial(explained.draw, found), wide=True)]
 
 
 def early(facts: Facts) -> list[Picture]:

@@ -291,6 +291,7 @@ def _context() -> Any:
 
 def _work(plan: Plan, part: Part, folder: Path, names: Sequence[str]) -> None:
     """Compute a part in a process of its own; an error is left in a file, the first line for users."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server of processes may have ignored
     torch.set_num_threads(1)
     error = folder / "parts" / f"{part.name}.error"
     try:

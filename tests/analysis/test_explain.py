@@ -215,3 +215,36 @@ def test_what_cannot_be_explained_is_refused(call, kind, said):
     net = network(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     with pytest.raises(kind, match=said):
         call(net, torch.rand(1, 4, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.25])
+def test_relevance_of_weights_is_summed_over_the_contributions_of_samples(eps):
+    torch.manual_seed(0)
+    net = network(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    net[0].weight.requires_grad_(False)  # frozen weights have a relevance, too
+    x, classes = torch.randn(1, 7, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2, 1])
+    wanted = [torch.zeros(5, 4), torch.zeros(3, 5)]
+    stable = lambda z: z + eps * (1 if z >= 0 else -1)  # noqa: E731
+    w, b, v, c = (p.detach() for p in net.parameters())
+    for sample, target in zip(x[0], classes, strict=True):
+        hidden = w @ sample + b
+        a, o = hidden.relu(), (v @ hidden.relu() + c)[target]
+        for j in range(5):
+            own = a[j] * v[target, j] / stable(o) * o
+            wanted[1][target, j] += own
+            for i in range(4):
+                wanted[0][j, i] += w[j, i] * sample[i] / stable(hidden[j]) * own
+    found = explain.weight_relevance(net, x, classes, rule=rules.Epsilon(eps), batch_size=3)
+    torch.testing.assert_close(found["0.weight"], wanted[0].double(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["2.weight"], wanted[1].double(), rtol=1e-5, atol=1e-6)
+    assert net[0].weight.grad is None
+    assert not net[0].weight.requires_grad
+
+
+def test_relevance_of_weights_under_gradients_is_weight_times_gradient():
+    net = network(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    x = torch.randn(1, 6, 4, dtype=torch.float64)
+    found = explain.weight_relevance(net, x, 2, rule=rules.Gradient())
+    with rules.using(net, rules.Gradient()) if hasattr(rules, "using") else rules.lending(net, rules.Gradient()):
+        grad = torch.autograd.grad(net(x)[..., 2].sum(), net[0].weight)[0]
+    torch.testing.assert_close(found["0.weight"], net[0].weight.detach() * grad)

@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 from spikelfp import explain
 from spikelfp.cli import app
 from spikelfp.errors import UserError
-from spikelfp.report.explained import draw, explain_run
+from spikelfp.report import write
+from spikelfp.report.explained import Explained, draw, explain_run
+from spikelfp.report.facts import collect_facts
+from spikelfp.report.theme import LIGHT, png
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
@@ -67,7 +70,8 @@ def test_the_picture_shows_relevance_in_its_place() -> None:
     image[:, 0, 2, 5] = 1.0
     worth[:, 0, 2, 5], worth[:, 0, 6, 1] = 1.0, -1.0
     curve = explain.Deletion((0.0, 0.5), (1.0, 0.2), (1.0, 0.9))
-    with Image.open(io.BytesIO(draw([image], [worth], ["two"], curve))) as picture:
+    drawn = png(draw(Explained([image], [worth], ["two"], curve, samples=1)), paper=LIGHT.paper)
+    with Image.open(io.BytesIO(drawn)) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     blue = (pixels[..., 2] - pixels[..., 0] > 100).nonzero()
     orange = (pixels[..., 0] - pixels[..., 2] > 100).nonzero()
@@ -99,3 +103,22 @@ def test_a_task_without_classes_is_refused(tmp_path: Path) -> None:
     train(RunConfig(**options, device="cpu"), tmp_path / "run", progress=False)
     with pytest.raises(UserError, match="explanations are of classes"):
         explain_run(tmp_path / "run", tmp_path / "a.png")
+
+
+def test_the_report_shows_it(run, light_reports) -> None:
+    facts = collect_facts(run("spiking-mlp"))
+    assert facts.explained is not None
+    found = facts.explained.curve
+    (picture,) = write.relevance(facts)
+    assert f"{100 * found.accuracy[3]:.1f} %" in picture.caption
+    assert "What predictions rest on" in write.render(facts)
+
+
+def test_a_network_that_cannot_be_explained_is_a_note(run, monkeypatch) -> None:
+    def refused(*arguments):
+        raise UserError("no rule for this layer")
+
+    monkeypatch.setattr("spikelfp.report.facts.explained", refused)
+    facts = collect_facts(run("spiking-mlp"))
+    assert facts.explained is None
+    assert "Predictions are not explained: no rule for this layer." in facts.notes

@@ -27,7 +27,7 @@ def test_stopped_run_shows_its_last_epoch(run: Run) -> None:
     assert "stopped after 2 epochs of 3" in page.text
     assert f"{100 * float(last['test_accuracy']):.2f} %test accuracy after epoch 2" in page.text
     assert "epochs2" in page.text
-    assert len(page.pictures) == 12
+    assert len(page.pictures) == 13
 
 
 def test_run_stopped_within_an_epoch_says_so(run: Run) -> None:

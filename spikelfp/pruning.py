@@ -1,0 +1,734 @@
+"""Prune networks: connections or whole neurons, by magnitude or by relevance, at once or with training in between.
+
+LFP v3, section 4.1 prunes without retraining and draws the accuracy over the share of pruned connections
+(:func:`sweep`). The least important go first:
+
+=============  =======================================================================================================
+``magnitude``  ``|w|`` (Han et al. 2015)
+``relevance``  ``|Σ R_ij|`` over a reference set, the LRP relevance of the connection for the true class of each sample
+               (v3, appendix A.6.3, after Yeom et al. 2021): :func:`spikelfp.explain.weight_relevance`
+=============  =======================================================================================================
+
+The scope is ``local``, the same share of each layer, or ``global``, a share of all together. A BatchNorm makes the
+scale of the weights in front of it arbitrary: fold it first (:func:`spikelfp.fold.fold_batchnorm`).
+
+>>> masks = pruning.prune(net, 0.8)                     # in place; the names are those of torch.nn.utils.prune
+>>> with masks.held(trainer):                           # pruned weights stay 0 in training
+...     trainer.fit(train, epochs=2)
+>>> small = pruning.shrink(net)                         # without the neurons that have no effect any more
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils import prune as torch_prune
+from torch.nn.utils.parametrize import is_parametrized
+from torch.optim import Optimizer
+
+from spikelfp import nn
+from spikelfp.errors import ShapeError, UserError
+from spikelfp.explain import predicted, weight_relevance
+from spikelfp.nn import graph
+from spikelfp.registry import check_name
+from spikelfp.rules.base import Assigning
+
+__all__ = [
+    "Curve",
+    "Masks",
+    "from_torch",
+    "iterative",
+    "magnitude",
+    "prune",
+    "relevance",
+    "shrink",
+    "sparsity",
+    "sweep",
+]
+
+CRITERIA = ("magnitude", "relevance")
+"""Criteria by name; any function of the network that returns scores by name of the parameter is one, too."""
+SCOPES = ("local", "global")
+"""Where weights are ranked: within their layer, or among all."""
+
+Net = TypeVar("Net", bound=Module)
+Criterion = str | Callable[[Module], Mapping[str, Tensor]]
+Layers = type[Module] | tuple[type[Module], ...] | str | Sequence[str] | None
+"""Layers that are pruned: a class or several, or patterns of their names; ``None``: dense layers and convolutions."""
+
+RATES = tuple(k / 20 for k in range(20))
+"""Rates of a sweep."""
+WEIGHTED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+# --- criteria
+
+
+def magnitude(net: Module, layers: Layers = None) -> dict[str, Tensor]:
+    """Score each weight by its magnitude ``|w|``.
+
+    Args:
+        net: the network.
+        layers: classes or patterns of names (:data:`Layers`).
+
+    Returns:
+        Scores in float64 by name of the parameter, of its shape.
+
+    Raises:
+        UserError: for layers that are none, and weights that are computed at every run.
+    """
+    return {_key(name): layer.weight.detach().double().abs() for name, layer in _chosen(net, layers).items()}
+
+
+def relevance(
+    net: Module,
+    x: Tensor,
+    labels: Tensor | None = None,
+    layers: Layers = None,
+    *,
+    rule: Assigning | None = None,
+    mask: Tensor | None = None,
+    batch_size: int = 256,
+) -> dict[str, Tensor]:
+    """Score each weight by the magnitude of its relevance, summed over a reference set, ``|Σ R_ij|``.
+
+    Args:
+        net: layers of :mod:`spikelfp.nn`.
+        x: inputs of the reference set ``[T, B, …]``.
+        labels: their classes ``[B]``, which are explained; ``None`` for the predicted ones.
+        layers: classes or patterns of names (:data:`Layers`).
+        rule: rule of the layers that have none of their own; ``None`` for LRP-ε, as in v3. Yeom et al. use LRP-z⁺.
+        mask: boolean ``[T, B]``, the steps whose outputs count; ``None`` for all.
+        batch_size: samples that run at once.
+
+    Returns:
+        Signed sums ``Σ R_ij`` in float64 by name of the parameter, of its shape; :func:`prune` takes magnitudes.
+
+    Raises:
+        UserError: for what :func:`spikelfp.explain.relevance` refuses, and where no weight has any relevance.
+    """
+    chosen = _chosen(net, layers)
+    found = weight_relevance(net, x, labels, rule=rule, mask=mask, batch_size=batch_size)
+    scores = {_key(name): found[_key(name)] for name in chosen}
+    if not any(bool(each.any()) for each in scores.values()):
+        raise UserError(
+            "no weight has any relevance: the outputs of all explained classes are 0 (silent neurons), so that there "
+            "is nothing to rank by"
+        )
+    return scores
+
+
+# --- masks
+
+
+class Masks:
+    """Weights that are pruned, of one network: they are set to 0, and stay there.
+
+    Args:
+        net: the network.
+        kept: boolean masks by name of the parameter, true for those that stay.
+
+    Raises:
+        UserError: for a name that is no parameter.
+        ShapeError: for a mask of another shape.
+    """
+
+    def __init__(self, net: Module, kept: Mapping[str, Tensor]) -> None:
+        parameters = dict(net.named_parameters(remove_duplicate=False))
+        for name, mask in kept.items():
+            if name not in parameters:
+                raise UserError(f"a mask is of {name!r}, which is no parameter of the network")
+            if mask.shape != parameters[name].shape or mask.dtype != torch.bool:
+                raise ShapeError(
+                    f"the mask of {name} is boolean and has shape {list(parameters[name].shape)}, got {mask.dtype} "
+                    f"{list(mask.shape)}"
+                )
+        self.net, self.kept = net, dict(kept)
+
+    @classmethod
+    def of(cls, net: Module, layers: Layers = None) -> Masks:
+        """Take the weights that are exactly 0 as pruned, such as those of a pruned network from a checkpoint.
+
+        Args:
+            net: the network.
+            layers: classes or patterns of names (:data:`Layers`).
+        """
+        return cls(net, {_key(name): layer.weight.detach() != 0 for name, layer in _chosen(net, layers).items()})
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights under the masks that are pruned; biases of pruned neurons do not count."""
+        own = [mask for mask in self.kept.values() if mask.ndim > 1]
+        return 1 - sum(int(mask.sum()) for mask in own) / sum(mask.numel() for mask in own)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Set the pruned weights to 0, in place."""
+        parameters = dict(self.net.named_parameters(remove_duplicate=False))
+        for name, mask in self.kept.items():
+            parameters[name].masked_fill_(~mask.to(parameters[name].device), 0)
+
+    @contextmanager
+    def held(self, optimizer: Any) -> Iterator[None]:
+        """Keep the pruned weights at 0 within the block, after each step of an optimiser.
+
+        Momentum and weight decay would bring them back without it.
+
+        Args:
+            optimizer: optimiser of the weights, or a trainer that has one.
+
+        Raises:
+            UserError: for what is none, and an optimiser that has not all of the pruned weights.
+        """
+        optimizer = getattr(optimizer, "optimizer", optimizer)
+        if not isinstance(optimizer, Optimizer):
+            raise UserError(f"masks are held by an optimiser of torch or a trainer, got {type(optimizer).__name__}")
+        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        parameters = dict(self.net.named_parameters(remove_duplicate=False))
+        if wrong := [
+            name for name in self.kept if parameters[name].requires_grad and id(parameters[name]) not in known
+        ]:
+            raise UserError(
+                f"the optimiser does not train {wrong[0]}, whose mask it should hold: hand in that of its net"
+            )
+        self.apply()
+        handle = optimizer.register_step_post_hook(lambda *_: self.apply())
+        try:
+            yield
+        finally:
+            handle.remove()
+            self.apply()
+
+    def __repr__(self) -> str:
+        return f"Masks({len(self.kept)} parameters, {100 * self.sparsity:.1f} % pruned)"
+
+
+def from_torch(net: Module) -> Masks:
+    """Take over the masks of ``torch.nn.utils.prune``, and make the pruned weights parameters again, in place.
+
+    torch computes ``weight_orig · weight_mask`` at every run, so its pruned networks do not train by LFP, fold or
+    export; after this they do.
+
+    Args:
+        net: network that was pruned by torch.
+
+    Returns:
+        The masks, of weights and biases.
+
+    Raises:
+        UserError: for a network that was not.
+    """
+    kept: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
+        for buffer in [own for own, _ in module.named_buffers(recurse=False) if own.endswith("_mask")]:
+            own = buffer.removesuffix("_mask")
+            if f"{own}_orig" in module._parameters:
+                kept[f"{name}.{own}" if name else own] = getattr(module, buffer).bool().clone()
+                torch_prune.remove(module, own)
+    if not kept:
+        raise UserError("no layer of the network is pruned by torch.nn.utils.prune")
+    return Masks(net, kept)
+
+
+# --- pruning
+
+
+def prune(
+    net: Module,
+    rate: float,
+    criterion: Criterion = "magnitude",
+    *,
+    scope: str = "global",
+    structured: bool = False,
+    layers: Layers = None,
+    x: Tensor | None = None,
+    labels: Tensor | None = None,
+    rule: Assigning | None = None,
+    mask: Tensor | None = None,
+) -> Masks:
+    """Set the least important weights to 0, in place.
+
+    Exactly ``round(rate · N)`` of N weights are 0 afterwards; those that are 0 already count first, then equal scores
+    go in the order of the weights. Biases stay, except those of pruned neurons.
+
+    Args:
+        net: the network.
+        rate: share of the weights, or of the neurons, in [0, 1].
+        criterion: ``"magnitude"``, ``"relevance"``, or a function of the network that returns scores by name of the
+            parameter, of its shape; their magnitudes count.
+        scope: ``"local"``, that share of each layer; ``"global"``, of all together. The latter usually costs less
+            accuracy, but may empty a layer.
+        structured: prune whole neurons, or filters of convolutions, with all weights that lead to them and their bias.
+            Their score is the mean of ``|w|``, or the magnitude of the sum of other scores. The last layer keeps its
+            outputs, and each other layer one neuron at least.
+        layers: classes or patterns of names (:data:`Layers`). v3 prunes convolutions alone.
+        x: inputs ``[T, B, …]`` of the reference set, for the relevance.
+        labels: their classes ``[B]``.
+        rule: rule of the relevance; ``None`` for LRP-ε.
+        mask: boolean ``[T, B]``, the steps whose outputs count for the relevance.
+
+    Returns:
+        The masks, which :meth:`Masks.held` keeps in training.
+
+    Raises:
+        UserError: for a rate outside [0, 1], layers that are none or cannot be pruned, a missing reference set, and
+            scores that are not finite.
+        UnknownNameError: for another criterion or scope.
+    """
+    masks = _masks(
+        net, rate, _scores(net, criterion, layers, x, labels, rule, mask), scope, structured, criterion == "magnitude"
+    )
+    masks.apply()
+    return masks
+
+
+def iterative(
+    net: Module, rate: float, rounds: int, retrain: Callable[[Masks], object], criterion: Criterion = "magnitude",
+    **options: Any,
+) -> Masks:  # fmt: skip
+    """Prune in rounds, and train in between (Han et al. 2015), in place.
+
+    Each round prunes the same share of the weights that are left: ``1 − (1 − rate)^(k / rounds)`` of all after round k.
+
+    Args:
+        net: the network.
+        rate: share of the weights in the end, in [0, 1).
+        rounds: their number.
+        retrain: function that is called with the masks after each round, and trains under :meth:`Masks.held`.
+        criterion: as for :func:`prune`; scores are computed anew in each round.
+        **options: those of :func:`prune`.
+
+    Returns:
+        The masks of the last round.
+
+    Raises:
+        UserError: for a rate outside [0, 1), no rounds, and what :func:`prune` refuses.
+    """
+    if not 0 <= rate < 1 or rounds < 1:
+        raise UserError(f"pruning in rounds takes a rate in [0, 1) and one round or more, got {rate} and {rounds}")
+    for number in range(1, rounds + 1):
+        masks = prune(net, 1 - (1 - rate) ** (number / rounds), criterion, **options)
+        retrain(masks)
+        masks.apply()
+    return masks
+
+
+def sparsity(net: Module, layers: Layers = None) -> dict[str, float]:
+    """Measure the share of weights that are exactly 0.
+
+    Args:
+        net: the network.
+        layers: classes or patterns of names (:data:`Layers`).
+
+    Returns:
+        Share in [0, 1] by name of the layer.
+    """
+    return {name: float((layer.weight == 0).double().mean()) for name, layer in _chosen(net, layers).items()}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy over the share of pruned weights.
+
+    Attributes:
+        rates: shares, ``[F]``.
+        accuracy: in [0, 1], ``[F]``.
+        criterion: name of the criterion.
+        scope: ``local`` or ``global``.
+    """
+
+    rates: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    criterion: str
+    scope: str
+
+    def prunable(self, drop: float = 0.02) -> float:
+        """Find the rate at which the accuracy has first dropped by so much, on straight lines between the rates.
+
+        Args:
+            drop: below the accuracy at the first rate.
+
+        Returns:
+            The rate; the last one where the accuracy never drops so far.
+        """
+        least = self.accuracy[0] - drop
+        points = list(zip(self.rates, self.accuracy, strict=True))
+        for (left, high), (right, low) in pairwise(points):
+            if low < least:
+                return left + (right - left) * (high - least) / (high - low)
+        return self.rates[-1]
+
+
+def sweep(
+    net: Module,
+    x: Tensor,
+    labels: Tensor,
+    rates: Sequence[float] = RATES,
+    criterion: Criterion = "magnitude",
+    *,
+    scope: str = "global",
+    structured: bool = False,
+    layers: Layers = None,
+    reference: tuple[Tensor, Tensor | None] | None = None,
+    rule: Assigning | None = None,
+    mask: Tensor | None = None,
+    batch_size: int = 256,
+) -> Curve:
+    """Measure the accuracy at each pruning rate, without retraining (v3, Fig. 6).
+
+    The scores are those of the whole network, computed once. The network stays as it is.
+
+    Args:
+        net: the network.
+        x: inputs ``[T, B, …]``.
+        labels: classes ``[B]``.
+        rates: shares in [0, 1], rising.
+        criterion: as for :func:`prune`.
+        scope: ``"local"`` or ``"global"``.
+        structured: prune whole neurons.
+        layers: classes or patterns of names (:data:`Layers`).
+        reference: inputs and classes of the reference set of the relevance; ``None`` for ``x`` and ``labels``, as in
+            v3, where ``mask`` counts for both.
+        rule: rule of the relevance; ``None`` for LRP-ε.
+        mask: boolean ``[T, B]``, the steps whose outputs count; ``None`` for all.
+        batch_size: samples that run at once.
+
+    Raises:
+        UserError: for rates that do not rise, and what :func:`prune` refuses.
+        ShapeError: for labels that do not fit the inputs.
+    """
+    if not rates or list(rates) != sorted(set(rates)):
+        raise UserError(f"rates rise from one to the next, got {tuple(rates)}")
+    if not isinstance(labels, Tensor) or labels.ndim != 1 or x.ndim < 3 or len(labels) != x.shape[1]:
+        raise ShapeError(f"labels are classes [B] of inputs [T, B, …], got inputs of shape {list(x.shape)}")
+    given = (x, labels, mask) if reference is None else (*reference, None)
+    scores = _scores(net, criterion, layers, given[0], given[1], rule, given[2])
+    by_mean = criterion == "magnitude"
+    accuracy = []
+    for rate in rates:
+        twin = copy.deepcopy(net)
+        _masks(twin, rate, scores, scope, structured, by_mean).apply()
+        right = 0
+        for first in range(0, len(labels), batch_size):
+            part = slice(first, first + batch_size)
+            classes = predicted(twin, x[:, part], mask=None if mask is None else mask[:, part])
+            right += int((classes == labels[part].to(classes.device)).sum())
+        accuracy.append(right / len(labels))
+    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", type(criterion).__name__)
+    return Curve(tuple(map(float, rates)), tuple(accuracy), name, scope)
+
+
+def _chosen(net: Module, layers: Layers) -> dict[str, Any]:
+    """Find the layers to prune by name, each once."""
+    found: dict[str, Any] = {}
+    patterns = [layers] if isinstance(layers, str) else layers
+    kinds: Any = WEIGHTED if layers is None else layers
+    by_kind = layers is None or isinstance(layers, type) or all(isinstance(each, type) for each in layers)
+    for name, module in net.named_modules():
+        if by_kind:
+            fits = isinstance(module, tuple(kinds) if isinstance(kinds, Sequence) else kinds)
+        else:
+            fits = any(fnmatchcase(name, str(pattern)) for pattern in patterns or ())  # type: ignore[union-attr]
+        weighs = hasattr(module, "weight") and getattr(module.weight, "ndim", 0) > 1
+        if not fits or not weighs:
+            continue
+        if "weight" not in module._parameters or is_parametrized(module):
+            raise UserError(
+                f"the weight of layer {name!r} is computed at every run, so that pruning would not last: for "
+                "torch.nn.utils.prune call spikelfp.pruning.from_torch(net) first, for others "
+                "torch.nn.utils.parametrize.remove_parametrizations"
+            )
+        found[name] = module
+    if not found:
+        raise UserError(f"no layer with weights fits {layers!r}" if layers else "the network has no layers to prune")
+    return found
+
+
+def _key(name: str) -> str:
+    return f"{name}.weight" if name else "weight"
+
+
+def _scores(
+    net: Module, criterion: Criterion, layers: Layers, x: Tensor | None, labels: Tensor | None,
+    rule: Assigning | None, mask: Tensor | None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Signed scores by name of the parameter."""
+    if not isinstance(criterion, str):
+        parameters = dict(net.named_parameters())
+        scores = dict(criterion(net))
+        wanted = {_key(name) for name in _chosen(net, layers)}
+        scores = scores if layers is None else {name: each for name, each in scores.items() if name in wanted}
+        for name, each in scores.items():
+            if name not in parameters or each.shape != parameters[name].shape:
+                raise UserError(f"the criterion gives {name!r} scores of shape {list(each.shape)}, which fit no weight")
+    elif check_name("criterion", criterion, CRITERIA) == "magnitude":
+        scores = magnitude(net, layers)
+    elif x is None:
+        raise UserError("the relevance is that for a reference set: hand in its inputs x, and their labels")
+    else:
+        scores = relevance(net, x, labels, layers, rule=rule, mask=mask)
+    for name, each in scores.items():
+        if not torch.isfinite(each).all():
+            raise UserError(f"the scores of {name} hold NaN or infinity: look for them in the weights and inputs")
+    if not scores:
+        raise UserError("the criterion scores no weight")
+    return scores
+
+
+def _masks(
+    net: Module, rate: float, scores: Mapping[str, Tensor], scope: str, structured: bool, by_mean: bool
+) -> Masks:
+    """Rank by scores, and mask the lowest."""
+    check_name("scope", scope, SCOPES)
+    if not 0 <= rate <= 1:
+        raise UserError(f"a pruning rate is a share in [0, 1], got {rate}")
+    parameters = {name: p.detach() for name, p in net.named_parameters()}
+    if not structured:
+        # what is 0 already goes first, whatever else has a score of 0
+        ranked = {
+            name: torch.where(parameters[name] == 0, -1.0, each.double().abs().to(parameters[name].device)).flatten()
+            for name, each in scores.items()
+        }
+        return Masks(net, {k: v.view(parameters[k].shape) for k, v in _kept(ranked, rate, scope).items()})
+    units = {}
+    for name in _with_units(net, [each.removesuffix(".weight") for each in scores]):
+        own, weight = scores[f"{name}.weight"].double().flatten(1), parameters[f"{name}.weight"].flatten(1)
+        value = own.abs().mean(1) if by_mean else own.sum(1).abs()
+        value = torch.where((weight == 0).all(1).to(value.device), -1.0, value)
+        value[value.argmax()] = math.inf  # one stays
+        units[name] = value
+    kept: dict[str, Tensor] = {}
+    for name, stays in _kept(units, rate, scope).items():
+        weight = parameters[f"{name}.weight"]
+        stays = stays.to(weight.device) | torch.isinf(units[name]).to(weight.device)
+        kept[f"{name}.weight"] = stays.view(-1, *[1] * (weight.ndim - 1)).expand(weight.shape).clone()
+        if f"{name}.bias" in parameters:
+            kept[f"{name}.bias"] = stays.clone()
+    return Masks(net, kept)
+
+
+def _kept(scores: Mapping[str, Tensor], rate: float, scope: str) -> dict[str, Tensor]:
+    """Mask the lowest of each, or of all together."""
+    if scope == "local":
+        return {name: _lowest(each, rate).logical_not() for name, each in scores.items()}
+    flat = _lowest(torch.cat([each.cpu() for each in scores.values()]), rate).logical_not()
+    parts = flat.split([len(each) for each in scores.values()])
+    return dict(zip(scores, parts, strict=True))
+
+
+def _lowest(scores: Tensor, rate: float) -> Tensor:
+    order = scores.argsort(stable=True)
+    found = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    found[order[: math.floor(rate * len(scores) + 0.5)]] = True
+    return found
+
+
+def _with_units(net: Module, names: Sequence[str]) -> list[str]:
+    """Names of the layers whose outputs are hidden neurons, which may be pruned as a whole."""
+    known = graph.neighbours(net)
+    found = []
+    for name in names:
+        if name not in known.layers:
+            raise UserError(
+                f"layer {name!r} stands inside neurons, as recurrent weights do, and has no neurons of its own to "
+                "prune: leave it out by layers=, or prune single connections"
+            )
+        ahead = known.nearest(
+            name, lambda layer: layer is None or not graph.has_trait(layer, "has_weights"), after=True
+        )
+        between = _between(known, name)
+        if graph.UNKNOWN in ahead:
+            raise UserError(
+                f"what follows layer {name!r} is not known, since a module has a forward of its own: prune single "
+                "connections, or put the layers into an nn.Sequential"
+            )
+        for own in between:
+            layer = known.layers[own]
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                raise UserError(
+                    f"the {type(layer).__name__} {own!r} shifts what neurons of {name!r} give after pruning: fold it "
+                    "first, net = spikelfp.fold.fold_batchnorm(net)"
+                )
+            if any(True for _ in layer.children()) and graph.is_neuron(layer):
+                raise UserError(
+                    f"the neurons {own!r} after {name!r} drive each other, so that they fire without its weights: "
+                    "prune single connections"
+                )
+        if graph.OUTPUT not in ahead:
+            found.append(name)
+    if not found:
+        raise UserError("no layer has hidden neurons to prune: the outputs of the last one are those of the network")
+    return found
+
+
+def _without_weights(layer: Module | None) -> bool:
+    return layer is None or not graph.has_trait(layer, "has_weights")
+
+
+def _between(known: graph.Neighbours, name: str) -> list[str]:
+    """Names of the layers after one, up to the next layers of weights."""
+    found: list[str] = []
+    left = list(known.after[name])
+    seen = set(left)
+    while left:
+        own = left.pop()
+        layer = known.layers.get(own)
+        if layer is not None and graph.has_trait(layer, "has_weights"):
+            continue
+        if layer is not None:
+            found.append(own)
+        more = known.after.get(own, frozenset()) - seen
+        seen |= more
+        left += more
+    return found
+
+
+# --- smaller networks
+
+_BY_ELEMENT = (
+    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LIF, nn.LI, nn.ALIF, nn.Lapicque, nn.Synaptic,
+    nn.Alpha, nn.MultiSpikeLIF, nn.Dropout, nn.Identity, torch.nn.ReLU, torch.nn.LeakyReLU, torch.nn.Tanh, torch.nn.ELU,
+    torch.nn.GELU, torch.nn.SiLU, torch.nn.Dropout, torch.nn.Identity,
+)  # fmt: skip
+_POOLING = (
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, torch.nn.MaxPool1d, torch.nn.MaxPool2d, torch.nn.MaxPool3d,
+    torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d, torch.nn.AdaptiveAvgPool1d,
+    torch.nn.AdaptiveAvgPool2d, torch.nn.AdaptiveAvgPool3d,
+)  # fmt: skip
+"""Layers that treat each channel by itself and give 0 for a channel that is always 0."""
+_FLAT = (nn.Flatten, torch.nn.Flatten)
+_RESIZED = (nn.Linear, nn.Conv2d, *WEIGHTED)
+
+
+@torch.no_grad()
+def shrink(net: Net) -> Net:
+    """Remove the neurons that have no effect: the outputs stay the same, up to the order of sums.
+
+    A neuron, or a filter, has no effect where all weights that lead to it and its bias are 0, or all that lead on. What
+    follows must be the next layer of weights alone, after activations, neurons and pooling that keep a 0. Of a layer
+    without any effect one neuron stays.
+
+    Args:
+        net: the network, pruned by :func:`prune` with ``structured=True``.
+
+    Returns:
+        A smaller copy, with the names of its layers.
+
+    Raises:
+        UserError: naming a layer with such neurons whose outputs go elsewhere, to a sum of branches, say.
+    """
+    _chosen(net, None)  # refuses weights that are computed at every run
+    known = graph.neighbours(net)
+    twin = copy.deepcopy(net)
+    for name in [name for name, layer in known.layers.items() if isinstance(layer, WEIGHTED)]:
+        layer: Any = twin.get_submodule(name)
+        silent = (layer.weight == 0).flatten(1).all(1)
+        if layer.bias is not None:
+            silent &= layer.bias == 0
+        path, why = _path(known, name)
+        if why == graph.OUTPUT or (why and not bool(silent.any())):
+            continue
+        if why:
+            raise UserError(f"layer {name!r} has neurons without effect that cannot be removed: {why}")
+        follower: Any = twin.get_submodule(path[-1])
+        leads = follower.weight.transpose(0, 1).reshape(len(silent), -1)
+        useless = silent | (leads == 0).all(1)
+        if not bool(useless.any()):
+            continue
+        for own, each in ((name, layer), (path[-1], follower)):
+            if getattr(each, "grid", None) is not None:
+                raise UserError(
+                    f"layer {own!r} was trained with quantised weights, which stay as they are: shrink floats"
+                )
+        if useless.all():
+            useless[0] = False
+        for own in path[:-1]:
+            _keep_constants(own, twin.get_submodule(own), ~useless, isinstance(layer, torch.nn.Linear))
+        _keep(layer, 0, ~useless)
+        _keep(follower, 1, (~useless).repeat_interleave(follower.weight.shape[1] // len(useless)))
+    return twin
+
+
+def _path(known: graph.Neighbours, name: str) -> tuple[list[str], str]:
+    """Follow the outputs of a layer to the next layer of weights; return the names, and why that is impossible."""
+    path: list[str] = []
+    own, first = name, known.layers[name]
+    dense, flat = isinstance(first, torch.nn.Linear), False
+    if why := _fixed(name, first):
+        return path, why
+    while True:
+        after = known.after.get(own, frozenset())
+        if len(after) != 1:
+            return path, f"the outputs of {own!r} go to {len(after)} places"
+        before, own = own, next(iter(after))
+        if own == graph.OUTPUT:
+            return path, graph.OUTPUT
+        layer = known.layers.get(own)
+        if layer is None:
+            return path, f"the outputs of {before!r} go into {own}"
+        if len(known.before[own]) != 1 or own in path or own == name:
+            return path, f"{own!r} takes the outputs of several layers"
+        path.append(own)
+        if isinstance(layer, WEIGHTED):
+            units, inputs = len(first.weight), layer.weight.shape[1]  # type: ignore[arg-type]
+            # pixels of a channel stand side by side where it is flattened, neurons of a token do not
+            fits = (
+                inputs % units == 0
+                if flat and not dense
+                else inputs == units and dense == isinstance(layer, torch.nn.Linear)
+            )
+            return path, _fixed(own, layer) or (
+                "" if fits else f"the {inputs} inputs of {own!r} are not the {units} neurons of {name!r}"
+            )
+        if type(layer) in _FLAT:
+            flat = True
+        elif type(layer) not in _BY_ELEMENT and (type(layer) not in _POOLING or dense or flat):
+            norm = isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+            hint = "; fold it first, spikelfp.fold.fold_batchnorm(net)" if norm else ""
+            return path, f"they go through {own!r}, a {type(layer).__name__}{hint}"
+
+
+def _fixed(name: str, layer: Any) -> str:
+    """Why a layer of weights cannot be made smaller; empty where it can."""
+    if type(layer) not in _RESIZED:
+        return f"{name!r} is a {type(layer).__name__}, which cannot be made smaller"
+    if getattr(layer, "groups", 1) != 1:
+        return f"{name!r} is a convolution with groups, which cannot be made smaller"
+    return ""
+
+
+def _keep(layer: Any, axis: int, stays: Tensor) -> None:
+    """Keep outputs (axis 0) or inputs (axis 1) of a layer of weights."""
+    index = stays.nonzero()[:, 0]
+    layer.weight = torch.nn.Parameter(layer.weight.index_select(axis, index), layer.weight.requires_grad)
+    if axis == 0 and layer.bias is not None:
+        layer.bias = torch.nn.Parameter(layer.bias[index], layer.bias.requires_grad)
+    kind = "features" if isinstance(layer, torch.nn.Linear) else "channels"
+    setattr(layer, f"{'in' if axis else 'out'}_{kind}", len(index))
+
+
+def _keep_constants(name: str, layer: Any, stays: Tensor, dense: bool) -> None:
+    """Keep the constants of the neurons that stay, where each has its own."""
+    for table in (layer._parameters, layer._buffers):
+        for own, values in list(table.items()):
+            axis = -1 if dense else 0
+            if values is None or not values.ndim or values.shape[axis] == 1:
+                continue
+            spread = values.shape[axis] // len(stays)
+            if spread * len(stays) != values.shape[axis] or (spread > 1 and (dense or values.ndim > 1)):
+                raise UserError(
+                    f"{own} of {name!r} has the shape {list(values.shape)}, which does not fit {len(stays)} neurons"
+                )
+            kept = values.index_select(axis, stays.repeat_interleave(spread).nonzero()[:, 0])
+            table[own] = torch.nn.Parameter(kept, values.requires_grad) if table is layer._parameters else kept
+    layer.__dict__.pop("_copies", None)
