@@ -30,8 +30,8 @@ Draw = Annotated[int, option("number of the draw of a toy data set", within="[0,
 def _splits(name: str, points: NDArray[Any], labels: NDArray[Any], train: int, names: tuple[str, ...]) -> DataSplits:
     """Split points ``[N, 2]`` in their order: the first ``train`` of them are for training."""
     x, y = torch.tensor(points, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64)
-    parts = (ArrayDataset(x[part], y[part], classes=len(names)) for part in (slice(train), slice(train, None)))
-    return DataSplits(name, *parts, outputs=len(names), shape=(2,), names=names)
+    own, test = (ArrayDataset(x[part], y[part], classes=len(names)) for part in (slice(train), slice(train, None)))
+    return DataSplits(name, own, test, outputs=len(names), shape=(2,), names=names)
 
 
 def _checked(draw: Any) -> int:

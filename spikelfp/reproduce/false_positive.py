@@ -64,8 +64,8 @@ class FalsePositiveReward(Experiment):
         return [
             Verdict(
                 bool(best.mean() >= WELL),
-                f"mean test accuracy {spread(best)} at the best rate, {rate:.0e} (asked: {WELL}); {self._own(results)} of "
-                f"{len(best)} seeds reach it at the rate that is best for them",
+                f"mean test accuracy {spread(best)} at the best rate, {rate:.0e} (asked: {WELL}); "
+                f"{self._own(results)} of {len(best)} seeds reach it at the rate that is best for them",
             ),
             Verdict(
                 good["false-positive"] < good["softmax"],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikelfp import nn, propagate, rewards, rules
+from spikelfp.analysis.credit import autocorrelation
 from spikelfp.reproduce.base import Desk, Experiment, Part, Results, Row, Verdict, experiments, grid, named, spread
 from spikelfp.reproduce.depth import COLOURS, LABELS, SPLITTING
 from spikelfp.reproduce.side_by_side import sigmoid_loss
@@ -84,7 +85,9 @@ def arriving(net: nn.Sequential, x: Tensor, y: Tensor) -> NDArray[np.float64]:
         signal = layer(signal)
         if isinstance(layer, nn.ReLU):
             signal.register_hook(scaled)
-    if net[0].rule.of_gradients:
+    first = net[0]
+    assert isinstance(first, nn.Linear)
+    if first.rule.of_gradients:
         sigmoid_loss(signal[0], y).backward()
         arrived = given.grad
     else:
@@ -95,17 +98,16 @@ def arriving(net: nn.Sequential, x: Tensor, y: Tensor) -> NDArray[np.float64]:
     return found
 
 
-def autocorrelation(values: NDArray[np.float64], lag: int = 1) -> float:
-    """Compute the correlation of values on a line with those ``lag`` places further.
+def neighbours(values: NDArray[np.float64]) -> float | None:
+    """Compute the correlation of neighbouring values of a line (:func:`spikelfp.analysis.autocorrelation`, lag 1).
 
     Args:
         values: ``[N]``.
-        lag: number of places.
 
     Returns:
-        In [−1, 1]; NaN where all values are equal.
+        In [−1, 1]; ``None`` where all values are equal.
     """
-    return float(np.corrcoef(values[:-lag], values[lag:])[0, 1]) if np.ptp(values) > 0 else float("nan")
+    return float(autocorrelation(torch.from_numpy(values.copy()), 1)[1]) if np.ptp(values) > 0 else None
 
 
 @experiments.register("shattering")
@@ -143,8 +145,8 @@ class Shattering(Experiment):
             found = arriving(net, points.x, points.y)
             desk.keep(**{name: found})
             left, right = found[points.y.numpy() == 0], found[points.y.numpy() == 1]
-            halves = [each for each in map(autocorrelation, (left, right)) if not np.isnan(each)]
-            rows.append({"rule": name, "correlation": np.mean(halves) if halves else None})
+            halves = [each for each in map(neighbours, (left, right)) if each is not None]
+            rows.append({"rule": name, "correlation": float(np.mean(halves)) if halves else None})
         return rows
 
     def judge(self, results: Results) -> list[Verdict]:

@@ -63,7 +63,7 @@ class ScaledGradient(Function):
         return a.view_as(a)
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, grad: Tensor) -> Tensor:
         largest = grad.abs().amax(-1, keepdim=True)
         return grad / largest.where(largest > 0, 1)
 
@@ -192,6 +192,12 @@ class Trained:
     diverged: NDArray[np.bool_]
 
 
+def _first(net: nn.Sequential) -> Dense:
+    first = net[0]
+    assert isinstance(first, Dense)
+    return first
+
+
 def _batches(count: int, settings: Training, random: torch.Generator) -> Iterator[Tensor]:
     for _ in range(settings.epochs):
         yield from torch.randperm(count, generator=random).split(settings.batch)
@@ -214,7 +220,7 @@ def train(net: nn.Sequential, x: Tensor, y: Tensor, settings: Training, seed: in
     count = len(parameters[0])
     if settings.rates.shape != (count,) or settings.sums.shape != (count,):
         raise UserError(f"{count} networks take as many rates and sums, got {settings.rates.numel()} rates")
-    gradients = net[0].rule.of_gradients
+    gradients = _first(net).rule.of_gradients
     rates, alive = settings.rates.to(x.dtype).clone(), torch.ones(count, dtype=torch.bool)
     velocity = [torch.zeros_like(p) for p in parameters]
     x, y = x.expand(count, *x.shape[-2:]), y.expand(count, y.shape[-1])
@@ -235,6 +241,7 @@ def train(net: nn.Sequential, x: Tensor, y: Tensor, settings: Training, seed: in
             largest = torch.zeros(count, dtype=x.dtype)
             for p, v in zip(parameters, velocity, strict=True):
                 one_each = (count,) + (1,) * (p.dim() - 1)
+                assert p.grad is not None
                 v.mul_(settings.momentum).add_(p.grad * share.view(one_each))
                 p.sub_(rates.view(one_each) * v)
                 largest = largest.maximum(p.abs().flatten(1).amax(1).nan_to_num(torch.inf))
@@ -262,6 +269,6 @@ def accuracy(net: nn.Sequential, x: Tensor, y: Tensor) -> NDArray[np.float64]:
         ``[K]``.
     """
     with torch.no_grad():
-        right = net(x.expand(len(net[0].weight), *x.shape[-2:])).argmax(-1) == y
+        right = net(x.expand(len(_first(net).weight), *x.shape[-2:])).argmax(-1) == y
     found: NDArray[np.float64] = right.double().mean(-1).numpy()
     return found

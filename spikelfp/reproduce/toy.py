@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikelfp import data, nn, rewards, rules
+from spikelfp.analysis.weights import theta_sparsity
 from spikelfp.reproduce.base import Desk, Experiment, Part, Results, Row, Verdict, experiments, grid, named, spread
 from spikelfp.reproduce.side_by_side import (
     Dense,
@@ -73,8 +74,9 @@ def neutral_share(layers: Sequence[Tensor], theta: float = THETA) -> float:
         layers: weights of each layer.
         theta: threshold θ in [0, 1].
     """
-    neutral = sum(int((w.abs() <= theta * w.abs().max()).sum()) for w in layers)
-    return neutral / sum(w.numel() for w in layers)
+    named_layers = {str(place): w for place, w in enumerate(layers)}
+    shares = theta_sparsity(named_layers, theta)
+    return sum(shares[name] * w.numel() for name, w in named_layers.items()) / sum(w.numel() for w in layers)
 
 
 def sweeps(quick: bool, per_decade: int, **axes: Sequence[Any]) -> list[Part]:
@@ -216,8 +218,10 @@ def boundary(axes: Axes, net: nn.Sequential, points: Tensor, labels: Tensor) -> 
         predicted = net(plane.reshape(1, -1, 2)).argmax(-1).reshape(150, 150)
     classes = int(labels.max()) + 1
     colours = ListedColormap(CLASSES[:classes])
-    axes.pcolormesh(*sides, predicted, cmap=colours, vmin=-0.5, vmax=classes - 0.5, alpha=0.55, rasterized=True)
-    axes.scatter(*points[:300].T, c=labels[:300], cmap=colours, vmin=-0.5, vmax=classes - 0.5, s=7, ec="#333", lw=0.3)
+    look: dict[str, Any] = {"cmap": colours, "vmin": -0.5, "vmax": classes - 0.5}
+    axes.pcolormesh(*(side.numpy() for side in sides), predicted.numpy(), alpha=0.55, rasterized=True, **look)
+    shown, kinds = points[:300].numpy(), labels[:300].numpy()
+    axes.scatter(shown[:, 0], shown[:, 1], c=kinds, s=7, edgecolors="#333", linewidths=0.3, **look)
     axes.set(xticks=[], yticks=[])
 
 
@@ -361,7 +365,7 @@ class Toy(Experiment):
     def _places(results: Results, name: str, method: str) -> list[int]:
         """Places of the best networks, one of each seed, among those of a sweep."""
         rows = results.select(data=name, method=method)
-        wanted = {"reduction": AS_IN_PAPER[method]}
+        wanted: Row = {"reduction": AS_IN_PAPER[method]}
         wanted["rate"] = best_rate(results, data=name, method=method, **wanted)
         return [place for place, row in enumerate(rows) if wanted.items() <= row.items()]
 
