@@ -43,7 +43,7 @@ class ToyActivations(Experiment):
         "a · 10^b with a = 1, 3 and b = -7 … 1. Boundaries are those of the first draw at the learning rate that is "
         "the best on average; the number is the mean accuracy there."
     )
-    minutes, seeds = 5.0, 3
+    minutes, seeds = 3.0, 3
 
     def parts(self, quick: bool, seeds: int) -> list[Part]:
         names = ["blobs", "swirls"] if quick else list(EPOCHS)
