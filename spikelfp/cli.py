@@ -442,7 +442,6 @@ def show_command(
     as_json: Json = False,
 ) -> int:
     """Draw a recording: its events, their rate over time, and the input that a network gets."""
-    from spikelfp.data.events.binning import USUAL
     from spikelfp.data.events.tally import tallied, told
     from spikelfp.report import show_file, show_recording
     from spikelfp.training.run import pipeline_of, stated
@@ -455,7 +454,7 @@ def show_command(
         if Path(what).is_file() and wanted.events.slice is None and wanted.events.slice_events is None:
             if index is not None or label is not None:
                 raise UserError(f"{what} is one recording: --index and --class choose among those of a data set")
-            show_file(what, out, pipeline=pipeline_of(wanted, USUAL), **stated(wanted))
+            show_file(what, out, pipeline=lambda own: pipeline_of(wanted, own), **stated(wanted))
         else:
             found = _recordings(what, data_dir, skip_bad, wanted)
             pipeline = pipeline_of(wanted, found.pipeline)

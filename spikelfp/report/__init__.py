@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,7 @@ def show_file(
     *,
     sensor: Sensor | None = None,
     layout: FileLayout | None = None,
-    pipeline: Pipeline | None = None,
+    pipeline: Pipeline | Callable[[Pipeline], Pipeline] | None = None,
 ) -> Path:
     """Draw the recording in a file into another file, as :func:`show_recording` does.
 
@@ -82,7 +82,8 @@ def show_file(
         out: the file to write.
         sensor: of a recording that does not say its own.
         layout: of a file of columns, where its content leaves a choice.
-        pipeline: makes the recording into a sequence; ``None``: 20 steps of equal length.
+        pipeline: makes the recording into a sequence; a function changes the usual one of its sensor
+            (:func:`~spikelfp.data.events.usual.usual`), which ``None`` takes.
 
     Returns:
         The path of the file.
@@ -92,15 +93,18 @@ def show_file(
         DataError: for a recording that cannot be read, or of a format without a reader.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
+    from spikelfp.data.events.binning import Pipeline
     from spikelfp.data.events.readers import read_stated
     from spikelfp.data.events.tally import tallied, told
+    from spikelfp.data.events.usual import usual
     from spikelfp.report import recording
 
     recording.check_kind(out)
     with tallied() as tally:
         found = read_stated(path, sensor, layout)
+    chosen = pipeline(usual(found.sensor)) if pipeline is not None and not isinstance(pipeline, Pipeline) else pipeline
     return show_events(
-        found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=pipeline, notes=told(tally)
+        found.events, found.sensor, out, name=Path(path).name, where=str(path), pipeline=chosen, notes=told(tally)
     )
 
 
@@ -122,7 +126,7 @@ def show_events(
         out: the file to write.
         name: of the recording, for the headline.
         where: its file, if there is one.
-        pipeline: makes the events into a sequence; ``None``: 20 steps of equal length.
+        pipeline: makes the events into a sequence; ``None``: the usual one of the sensor.
         notes: lines about what was moved or left out when they were read.
 
     Returns:
@@ -133,11 +137,11 @@ def show_events(
         DataError: for events that do not lie on the sensor or are not sorted by time, or for none.
         SaveError: when ``out`` cannot be written; what was there before is unchanged.
     """
-    from spikelfp.data.events.binning import USUAL
+    from spikelfp.data.events.usual import usual
     from spikelfp.report import recording
 
     recording.check_kind(out)
-    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or USUAL, notes=tuple(notes))
+    shown = recording.ShownRecording(name, where or name, events, sensor, pipeline or usual(sensor), notes=tuple(notes))
     return recording.write(shown, out)
 
 

@@ -36,6 +36,7 @@ from spikelfp.data.events import (
 )
 from spikelfp.data.events.recordings import Unlabelled
 from spikelfp.data.events.tally import count, tallied, told
+from spikelfp.data.events.usual import joined_note
 from spikelfp.errors import UserError
 from spikelfp.files import write_whole
 from spikelfp.registry import check_name, unknown_name
@@ -120,7 +121,8 @@ class ShownRecording:
         """Lines about what was moved or left out, when it was read and in the steps of its sequence."""
         late = self.sequence.late
         count(self.where, {"late": late})
-        return [*self.notes, *told({self.where: {"late": late}} if late else {})]
+        joined = joined_note(self.sensor, self.pipeline)
+        return [*self.notes, *told({self.where: {"late": late}} if late else {}), *filter(None, [joined])]
 
     @cached_property
     def sequence(self) -> SparseFrames:

@@ -49,6 +49,7 @@ from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.registry import Registry
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
+from spikelfp.training.event_defaults import EVENT_LR, by_camera, event_model, event_values
 from spikelfp.training.memory import check_build_memory
 from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
@@ -287,50 +288,18 @@ def _check_columns(columns: str) -> None:
     FileLayout.from_text(columns=columns)
 
 
-CAMERAS = ("nmnist", "dvs-gesture", "folder", "tonic")
-"""Kinds of event data that cameras record, as far as their names tell."""
-
-SMALLEST_SIDE = 16
-"""Pixels of a camera for which lif-conv is the default."""
-
-EVENT_BETA, EVENT_BATCH, EVENT_LEVELS, EVENT_LR, EVENT_HIDDEN = 0.8, 32, 2, 5e-3, (512,)
-"""Defaults of event data, chosen on validation parts of the training recordings (docs/events.md)."""
-
-
-def event_model(is_line: bool, sides: tuple[int, ...] = ()) -> dict[Place, Any]:
-    """Choose the network for recordings where nobody chose one, with its options.
-
-    Args:
-        is_line: whether they come from a line of channels, and not from a camera.
-        sides: pixels of the sides of a camera, where they are known.
-    """
-    if is_line:
-        return {("model",): "lif-rnn", ("model", "hidden"): EVENT_HIDDEN}
-    if min(sides, default=SMALLEST_SIDE) < SMALLEST_SIDE:
-        return {("model",): "lif-mlp"}
-    return {("model",): "lif-conv", ("model", "pool"): "avg"}
-
-
 def _event_defaults(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> dict[Place, Any]:
     """Find the defaults of event data for what is not stated, of options that do anything with what is."""
     data = stated.get(("data",), "digits")
     if not is_event_data(data):
         return {}
-    found = _event_model_of_name(data) if _model_is_open(stated, chosen) else {}
-    camera = data.partition(":")[0] in CAMERAS
-    wished: dict[Place, Any] = {("neuron", "beta"): EVENT_BETA, ("training", "batch_size"): EVENT_BATCH}
-    wished |= {("neuron", "reset"): "zero"} if camera else {}
-    wished |= {("events", "levels"): EVENT_LEVELS} if camera else {}
+    found = event_model(not by_camera(data)) if _model_is_open(stated, chosen) else {}
     view = OPTIONS.view({**found, **stated})
-    for path, value in wished.items():
+    for path, value in event_values(data).items():
         owner = OPTIONS.slots()[path].option.owner
         if path not in stated and (owner is None or owner.holds(view)):
             found[path] = value
     return found
-
-
-def _event_model_of_name(data: str) -> dict[Place, Any]:
-    return event_model(data.partition(":")[0] not in CAMERAS)
 
 
 def _model_is_open(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> bool:
@@ -426,7 +395,7 @@ class EventOptions:
     transforms: str | None = setting(
         None,
         "what is done to events, such as denoise=10000,downsample=2",
-        automatic="the data set's",
+        automatic="the data set's; of folders and tonic: pixels joined until no side of a camera has more than 48",
         owner=EVENTS,
     )
     augmentations: str = setting(

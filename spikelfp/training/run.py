@@ -23,6 +23,7 @@ from spikelfp.data.events import Binning, EventSplits, FileLayout, Pipeline, Sen
 from spikelfp.data.events.augmentation import parse_augmentations
 from spikelfp.data.events.cache import cache_folder, recorded_cache
 from spikelfp.data.events.transforms import parse_transforms, transforms_text
+from spikelfp.data.events.usual import joined_note
 from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.data.samples import Samples
 from spikelfp.errors import (
@@ -94,6 +95,9 @@ def load_sequences(config: RunConfig, progress: bool = False) -> tuple[DataSplit
         cache_dir=config.events.cache_dir,
         progress=progress,
     )
+    joined = joined_note(parts.train.sensor, pipeline) if config.events.transforms is None else None
+    if joined:
+        splits = replace(splits, notes=(*splits.notes, joined))
     sensor = pipeline.sensor(parts.train.sensor)
     sides = () if sensor.is_line else (sensor.width, sensor.height)
     return splits, with_pipeline(config.fitted(sensor.is_line, sides), pipeline)

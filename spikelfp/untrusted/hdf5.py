@@ -59,8 +59,7 @@ def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whol
     else:
         size = source.getbuffer().nbytes
     try:
-        # reading needs no lock, which some network folders and read-only ones refuse
-        with h5py.File(source, "r", locking=False) as file:
+        with _opened(source) as file:
             if whole:
                 _check_heaps(source, file, name)
                 check_datasets(file, size, name)
@@ -71,6 +70,19 @@ def open_hdf5(source: str | Path | io.BytesIO, where: str | None = None, *, whol
         raise DataError(
             f"{name}: expected HDF5, found it mislabelled, truncated or damaged ({first_line(error)})"
         ) from error
+
+
+def _opened(source: str | Path | io.BytesIO) -> h5py.File:
+    """Open it without a lock, which some network folders and read-only ones refuse.
+
+    A file that this process has open already, with one, is opened as it is there.
+    """
+    try:
+        return h5py.File(source, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+    return h5py.File(source, "r")
 
 
 def member(group: Any, path: str, where: str) -> Any:

@@ -7,7 +7,7 @@ import yaml
 from spikelfp.data.events import EVENT
 from spikelfp.errors import UserError
 from spikelfp.models import models
-from spikelfp.training import config as module
+from spikelfp.training import event_defaults as module
 from spikelfp.training.config import OPTIONS, RunConfig, from_mapping
 from spikelfp.training.memory import estimate
 from spikelfp.training.run import load_sequences, train

@@ -18,6 +18,7 @@ from spikelfp.data.events.binning import Binning, SparseFrames
 from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled
 from spikelfp.data.events.tally import Tally, tallied, told
+from spikelfp.data.events.usual import joined_note
 from spikelfp.errors import DataError, UserError
 from spikelfp.terminal import plain
 
@@ -270,6 +271,7 @@ def overview(splits: EventSplits | Unlabelled, most: int = 200, skip_bad: bool =
     if most < len(parts):
         raise UserError(f"an overview reads a recording of each of the {len(parts)} parts or more, got {most}")
     skipped, notes = list(splits.skipped), list(splits.notes)
+    notes += filter(None, [joined_note(first.sensor, splits.pipeline)])
     found = tuple(
         _part(name, part, splits, most // len(parts), skipped if skip_bad else None, notes)
         for name, part in parts.items()

@@ -140,6 +140,8 @@ def test_hdf5_layouts(tmp_path):
     assert tuples(read(table)) == expected
     assert tuples(read(h5(tmp_path / "root.h5", group="/", t=T, x=X, y=Y, p=P))) == expected
     assert tuples(read_bytes(table.read_bytes(), ".h5", "here")) == expected
+    with h5py.File(table):  # with a lock, by the same process
+        assert tuples(read(table)) == expected
 
 
 def test_hdf5_that_is_refused(tmp_path):

@@ -336,6 +336,21 @@ def test_more_events_than_a_file_can_hold(tmp_path, monkeypatch):
         read(tmp_path / "x.h5")
 
 
+def test_more_events_than_memory_is_free(tmp_path, monkeypatch):
+    """Refused before they are unpacked, whatever their file could hold."""
+    monkeypatch.setattr("spikelfp.data.events.readers.base.ALWAYS", 2000)
+    monkeypatch.setattr("spikelfp.data.events.readers.base.available", lambda device: 10_000)
+    hdf5(tmp_path / "x.h5", **SINGULAR)
+    np.savez(tmp_path / "x.npz", t=T, x=X, y=Y, p=P)
+    (tmp_path / "x.mat").write_bytes(mat(TD=struct()))
+    for name, events in (("x.h5", "its 300 events"), ("x.npz", "its events"), ("x.mat", "its 300 events")):
+        with pytest.raises(DataError, match=rf"{name}: {events} take up to 1 MiB of memory .* cut the recording into"):
+            read(tmp_path / name)
+    monkeypatch.setattr("spikelfp.data.events.readers.base.available", lambda device: 300 * 64 * 4)
+    for name in ("x.h5", "x.npz", "x.mat"):
+        assert len(read(tmp_path / name).events) == 300
+
+
 def test_what_cannot_be_stated():
     for columns in (("t", "y"), ("t", "x", "x"), ("t", "x", "z")):
         with pytest.raises(UserError, match="columns are t, x, y, p, each once"):

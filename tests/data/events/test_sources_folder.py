@@ -44,6 +44,21 @@ def files_of(recordings):
     return [recordings.where(index) for index in range(len(recordings))]
 
 
+def test_an_archive_of_several_recordings_in_a_folder_is_refused_by_name(tmp_path):
+    """Or left out and listed: a file is one recording of its class."""
+    t = np.arange(20)
+    for number, name in enumerate(("a/1", "a/2", "b/1", "b/2", "b/many")):
+        path = tmp_path / "mine" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        more = {"offsets": np.array([0, 5, 12])} if number == 4 else {}
+        np.savez(path, t=t, x=t % 4, y=t % 3, p=t % 2, **more)
+    with pytest.raises(DataError, match=r"b/many\.npz: holds 3 recordings of 20 events together, cut by its offsets"):
+        load_recordings(f"folder:{tmp_path}/mine")
+    splits = load_recordings(f"folder:{tmp_path}/mine", skip_bad=True)
+    assert len(splits.train) + len(splits.test) == 4
+    assert "save each in a file of its own" in splits.skipped[0]
+
+
 def test_each_folder_is_a_class_and_each_file_a_recording(tmp_path):
     root = write_files(tmp_path / "mine", classes() | {"up/below/further/x.bin": bin_bytes(recording("x"))})
     splits = load_recordings(f"folder:{root}")

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor
 from spikelfp.data.events.tally import count
 from spikelfp.errors import DataError
+from spikelfp.machine import available, gigabytes
 from spikelfp.registry import Registry
-from spikelfp.untrusted import open_regular, read_regular
+from spikelfp.untrusted import ALWAYS, open_regular, read_regular
 
 SLACK = 100_000
 """µs by which an event may come after a later one in its file and is still sorted in. Within a packet cameras mix
@@ -38,6 +40,9 @@ PLURALS = {"x": ("xs",), "y": ("ys",), "p": ("ps",)}
 
 ORDER = ("t", "x", "y", "p")
 """Order of columns without names, from the left."""
+
+BYTES_WHILE_READ = 64
+"""Memory that an event of a column takes at most while it is read: whole numbers of 64 bits, beside the events."""
 
 MOST_EVENTS = 1 << 24
 """Events of columns that a file of any size may hold; they take about 1 GB while they are read."""
@@ -469,10 +474,30 @@ def check_count(events: int, packed: int, where: str) -> None:
     """Refuse more events than a file of ``packed`` bytes may hold, before memory is taken for them.
 
     Raises:
-        DataError: for more than :data:`MOST_EVENTS` and more than :data:`MOST_A_BYTE` times the bytes.
+        DataError: for more than :data:`MOST_EVENTS` and more than :data:`MOST_A_BYTE` times the bytes, and for events
+            that would not fit into the memory that is free.
     """
     if events > max(MOST_EVENTS, MOST_A_BYTE * packed):
         raise DataError(f"{where}: claims {events} events in a file of {packed} bytes: damaged, or made to fill memory")
+    check_room(events * BYTES_WHILE_READ, f"{where}: its {events:,} events")
+
+
+def check_room(needed: int, what: str) -> None:
+    """Refuse content that does not fit into the memory that is free, before any is taken for it.
+
+    Args:
+        needed: bytes that it takes while it is read.
+        what: the content, which the message begins with.
+
+    Raises:
+        DataError: with what it takes and what is free.
+    """
+    free = available(torch.device("cpu")) if needed > ALWAYS else None
+    if free is not None and needed > free:
+        raise DataError(
+            f"{what} take up to {gigabytes(needed)} of memory while they are read, and {gigabytes(free)} are free: cut "
+            "the recording into shorter files"
+        )
 
 
 def from_columns(

@@ -31,6 +31,7 @@ from spikelfp.data.events.readers.base import (
     Place,
     Recording,
     Source,
+    check_room,
     choose,
     from_columns,
     is_events,
@@ -41,6 +42,9 @@ from spikelfp.data.events.readers.tables import arrange
 from spikelfp.errors import DataError
 from spikelfp.terminal import first_line
 from spikelfp.untrusted import array_header, check_size, check_zip, read_entry
+
+_TIMES = 4
+"""Memory that columns take while they are read, in times of what they take by themselves: they may be narrower."""
 
 OFFSETS = ("offsets", "offset", "starts", "splits", "indptr")
 """Names of the array with the first event of each recording."""
@@ -76,7 +80,9 @@ def read_npz(source: Source, sensor: Sensor | None) -> Recording:
             check_zip(archive, source.size, where, together=False)
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             wanted = {name: info for name, info in members.items() if _wanted(name, len(members), stated)}
-            check_size(sum(info.file_size for info in wanted.values()), source.size, where)
+            unpacked = sum(info.file_size for info in wanted.values())
+            check_size(unpacked, source.size, where)
+            check_room(_TIMES * unpacked, f"{where}: its events")
             contents = {name: read_entry(archive, info, where) for name, info in wanted.items()}
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spikelfp.data.events.binning import USUAL, Pipeline
+from spikelfp.data.events.binning import Pipeline
 from spikelfp.data.events.event import Events, FileLayout, Sensor
 from spikelfp.data.events.readers import can_read, read, read_stated
 from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled, prefixes
@@ -27,6 +27,7 @@ from spikelfp.data.events.sources.files import (
     walk,
 )
 from spikelfp.data.events.sources.tree import SPLITS, Member, Tree, by_group, by_name, list_tree
+from spikelfp.data.events.usual import usual
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import check_name
 
@@ -45,7 +46,7 @@ def folder(
     skip_bad: bool = False,
     sensor: Sensor | None = None,
     layout: FileLayout | None = None,
-    pipeline: Pipeline = USUAL,
+    pipeline: Pipeline | None = None,
     class_level: int | None = None,
     split_by: str | None = None,
     label_table: str | None = None,
@@ -77,7 +78,8 @@ def folder(
             test part that the training part lacks.
         sensor: of the files that do not name theirs.
         layout: of files of columns, where their content leaves a choice.
-        pipeline: from events to sequences.
+        pipeline: from events to sequences; ``None``: the usual one of their sensor
+            (:func:`~spikelfp.data.events.usual.usual`).
         class_level: level of the folders that are classes, 1 for those directly in the folder, or in its parts.
         split_by: ``"file"``, the default, ``"session"`` or ``"subject"``: what is kept in one part as a whole, where
             no folders are the parts.
@@ -152,7 +154,7 @@ def folder(
     absent = [kind for label, kind in enumerate(classes) if label not in test.labels]
     if absent:
         notes = (*notes, f"the test part has no recordings of {', '.join(absent)}")
-    return EventSplits(name, train, test, pipeline, tuple(skipped), notes)
+    return EventSplits(name, train, test, pipeline or usual(common), tuple(skipped), notes)
 
 
 def without_classes(
@@ -183,7 +185,7 @@ def without_classes(
     if path.is_file():
         recording = read_stated(path, sensor, layout)
         made = LooseFiles(path.name, [FileEntry(str(path), path.name)], recording.sensor, layout)
-        return Unlabelled(path.name, made, USUAL)
+        return Unlabelled(path.name, made, usual(recording.sensor))
     content = walk(path)
     if len({name.split("/")[0] for name in content.files if "/" in name and can_read(name)}) > 1:
         return None
@@ -205,7 +207,7 @@ def without_classes(
         "these recordings have no classes: to train on them, make a folder for each class, or name a --label-table "
         "that says them"
     )
-    return Unlabelled(path.name, files, USUAL, tuple(skipped), (note,))
+    return Unlabelled(path.name, files, usual(files.sensor), tuple(skipped), (note,))
 
 
 class LooseFiles(Recordings):

@@ -42,12 +42,12 @@ from typing import Any
 import numpy as np
 
 from spikelfp.data.download import data_dir as data_folder
-from spikelfp.data.events.binning import USUAL
 from spikelfp.data.events.event import Events, Sensor, check_events
 from spikelfp.data.events.readers import read
 from spikelfp.data.events.recordings import EventSplits, Recordings, prefixes
 from spikelfp.data.events.sources.base import Joined, Subset, by_time, check_labels, stratified, to_events
 from spikelfp.data.events.sources.files import content_hashes, hash_of, walk
+from spikelfp.data.events.usual import usual
 from spikelfp.errors import DataError
 from spikelfp.registry import check_name
 from spikelfp.untrusted import check_dataset, member, open_hdf5
@@ -323,13 +323,12 @@ def tonic(rest: str, data_dir: Path | None = None, *, skip_bad: bool = False) ->
     learnt = [TonicRecordings(f"{name} train", kind, place, options) for options in train]
     if test is not None:
         joined: Recordings = learnt[0] if len(learnt) == 1 else Joined(learnt, f"{name} train")
-        return EventSplits(name, joined, TonicRecordings(f"{name} test", kind, place, test), USUAL)
+        return EventSplits(name, joined, TonicRecordings(f"{name} test", kind, place, test), usual(joined.sensor))
     (everything,) = learnt
     everything.name = name
     first, second = stratified(everything.labels, everything.class_names, "tonic")
-    return EventSplits(
-        name, Subset(everything, first, f"{name} train"), Subset(everything, second, f"{name} test"), USUAL
-    )
+    parts = (Subset(everything, first, f"{name} train"), Subset(everything, second, f"{name} test"))
+    return EventSplits(name, *parts, usual(everything.sensor))
 
 
 def _files(dataset: Any) -> list[str]:
