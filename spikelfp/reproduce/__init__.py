@@ -13,7 +13,7 @@ from spikelfp.reproduce.f3_fig4 import DepthOfF3
 from spikelfp.reproduce.false_positive import FalsePositiveReward
 from spikelfp.reproduce.objectives import Objectives
 from spikelfp.reproduce.runner import reproduce
-from spikelfp.reproduce.shattering import Shattering
+from spikelfp.reproduce.shattering import ShatteredSignals
 from spikelfp.reproduce.simple_reward import SimpleReward
 from spikelfp.reproduce.snn import SpikingNetworks
 from spikelfp.reproduce.snn_sweep import SpikingSweep
@@ -33,7 +33,7 @@ __all__ = [
     "Objectives",
     "Part",
     "Results",
-    "Shattering",
+    "ShatteredSignals",
     "SimpleReward",
     "SpikingNetworks",
     "SpikingSweep",

@@ -111,7 +111,7 @@ def neighbours(values: NDArray[np.float64]) -> float | None:
 
 
 @experiments.register("shattering")
-class Shattering(Experiment):
+class ShatteredSignals(Experiment):
     """Gradients and rewards at the input of networks with 1 to 500 hidden layers."""
 
     title, source = "Shattering of gradients and rewards", "LFP v1, Fig. A.2"
