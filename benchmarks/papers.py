@@ -116,8 +116,7 @@ def _section(name: str, about: dict[str, Any], experiment: type[Experiment]) -> 
         f"{about['setting']} {seeds.capitalize()}.", "",
         f"![{about['title']}](results/{name}/figure.png)", "",
         *rows(["claim", "verdict", "here"], body),
-        "<!-- not run: takes minutes -->", "```bash", about["command"], "```", "",
-        f"All numbers: [results.csv](results/{name}/results.csv).", "",
+        f"All numbers: [results.csv](results/{name}/results.csv), by `{about['command']}`.", "",
     ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Data sets, their batches, and their encoding as spike sequences."""
 
-from spikelfp.data import cifar, digits, mnist, tabular  # noqa: F401  (their loaders register themselves)
+from spikelfp.data import cifar, digits, mnist, tabular, toy  # noqa: F401  (their loaders register themselves)
 from spikelfp.data.arrays import SequenceArrays, arrays
 from spikelfp.data.dataset import ArrayDataset, Augmented, DataSplits, Standardization, datasets
 from spikelfp.data.download import data_dir

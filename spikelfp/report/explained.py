@@ -54,7 +54,7 @@ def draw_relevance(axes: Axes, found: Array, theme: Theme) -> None:
 
 @dataclass(frozen=True)
 class Explained:
-    """What the predictions for some test samples rest on.
+    """Predictions for some test samples, and what they rest on.
 
     Attributes:
         inputs: ``[T, …]`` of each sample that is shown.

@@ -28,6 +28,9 @@ DATA = {
     "fsdd-cochlea": "spoken digits",
     "wine-quality": "wine quality",
     "sgemm": "run times of matrix products",
+    "blobs": "two blobs",
+    "circles": "two circles",
+    "swirls": "a swirl of three arms",
 }
 
 MODELS = {

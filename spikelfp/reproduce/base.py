@@ -110,7 +110,7 @@ class Results:
 
 
 class Desk:
-    """What a part works with: the data, a folder for its training runs, and room for arrays.
+    """Desk of a part: the data, a folder for its training runs, and room for arrays.
 
     Args:
         folder: of the experiment.

@@ -51,7 +51,7 @@ GRACE = 30.0
 
 
 class Plan(NamedTuple):
-    """What is run.
+    """Choice of what is run.
 
     Attributes:
         name: of the experiment.
