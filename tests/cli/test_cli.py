@@ -133,7 +133,7 @@ def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path):
         text=True,
     )
     metrics = tmp_path / "cut" / "metrics.csv"
-    for _ in range(600):
+    for _ in range(2400):
         if metrics.exists():
             break
         time.sleep(0.05)
