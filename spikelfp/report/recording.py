@@ -236,7 +236,7 @@ def interval(begin: float, end: float, span: float) -> str:
     """
     scale, unit = time_unit(span)
     least, width = _digits(span / scale), (end - begin) / scale
-    fitting = (digits for digits in range(least, 7) if abs(round(width, digits) - width) <= 0.01 * width)
+    fitting = (digits for digits in range(least, 7) if abs(round(width, digits) - width) <= 0.05 * width)
     digits = next(fitting, 6)
     return f"{begin / scale:,.{digits}f}–{end / scale:,.{digits}f} {unit}"
 
