@@ -286,12 +286,14 @@ def _show_experiments() -> None:
     from spikelfp.reproduce import experiments
 
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "experiment", "of", "data", "CPU minutes, all seeds"):
-        table.add_column(column, justify="right" if column.startswith("CPU") else "left")
+    table.add_column("name", no_wrap=True)
+    table.add_column("experiment, and where it is from")
+    table.add_column("data")
+    table.add_column("CPU min", justify="right", no_wrap=True)
     for name in experiments:
         each = experiments[name]
-        data = ", ".join(each.data) or "none"
-        table.add_row(name, each.title, each.source, data, f"{each.minutes * each.seeds:.3g}")
+        data = ", ".join(kind.partition(":")[0] for kind in each.data)
+        table.add_row(name, f"{each.title} ({each.source})", data or "none", f"{each.minutes * each.seeds:.3g}")
     Terminal().print(table)
 
 

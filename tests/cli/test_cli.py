@@ -125,7 +125,7 @@ def test_networks_without_spikes_warm_up_by_either(warm_up, tmp_path, here):
 
 
 def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path):
-    options = ["--data", "digits", "--hidden", "64", "--steps", "10", "--epochs", "40", "--no-report"]
+    options = ["--data", "digits", "--hidden", "64", "--steps", "10", "--epochs", "12", "--no-report"]
     whole = run("train", *options, "--out", str(tmp_path / "whole"), "--json", check=0)
     process = subprocess.Popen(
         [sys.executable, "-m", "spikelfp", "train", *options, "--out", str(tmp_path / "cut")],

@@ -86,7 +86,7 @@ def test_what_files_do_not_say_is_stated(tmp_path, spikelfp):
         (["data", "info", "digits"], "digits holds no recordings of events"),
         (["data", "info", "nmnst"], "did you mean 'nmnist'"),
         (["data", "info", "folders:x"], "did you mean 'folder'"),
-        (["data", "info", "nothing"], "choose from braille, cifar10, "),
+        (["data", "info", "nothing"], "choose from blobs, braille, cifar10, "),
         (["data", "show", "nothing.bin"], "there is no file or folder nothing.bin"),
         (["data", "show", "folder:nothing"], "nothing; name the folder it lies in with --data-dir"),
         (["train", "--data", "{path}"], "write folder:"),

@@ -47,6 +47,7 @@ def view(choice):
 
 CHOICES = [
     {},
+    {"data": "blobs"},
     {"data": "nmnist"},
     {"data": "nmnist", "slice": 50.0},
     {"data": "folder:recordings"},

@@ -215,7 +215,7 @@ def test_the_command(command_line, sample, tmp_path):
     done = command_line("reproduce", "sample", "--out", out, "--jobs", "1", "--json", check=0)
     assert "holds: Numbers are drawn. Here: 2 rows" in done.stdout
     assert json.loads(done.stdout.splitlines()[-1])["claims"][0]["holds"] is True
-    listed = command_line("reproduce", "--list", columns=200, check=0).stdout
+    listed = command_line("reproduce", "--list", columns=80, check=0).stdout
     assert all(name in listed for name in experiments)
 
 
