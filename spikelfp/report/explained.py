@@ -18,7 +18,7 @@ from spikelfp.errors import UserError
 from spikelfp.explain import Deletion
 from spikelfp.files import write_whole
 from spikelfp.report.rasters import draw_image, frame, is_camera, is_image
-from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, Theme, bare, clean, new_figure, place, png
+from spikelfp.report.theme import LIGHT, MEDIUM, SMALL, Theme, bare, clean, fit, legend, new_figure, place, png
 from spikelfp.rules.base import Assigning
 from spikelfp.training import TemporalTrainer
 from spikelfp.training.evaluation import evaluating
@@ -59,14 +59,14 @@ class Explained:
     Attributes:
         inputs: ``[T, …]`` of each sample that is shown.
         relevances: of the inputs, of their shapes.
-        titles: predicted class of each, and the right one where it is another.
+        titles: predicted class of each, and the right one where it is another, else "".
         curve: accuracy while inputs are deleted, of all samples that were looked at.
         samples: number of these.
     """
 
     inputs: list[Array]
     relevances: list[Array]
-    titles: list[str]
+    titles: list[tuple[str, str]]
     curve: Deletion
     samples: int
 
@@ -88,7 +88,11 @@ def draw(found: Explained, theme: Theme = LIGHT) -> Figure:
         figure.text(16 / width, middle, name, fontsize=SMALL, color=theme.muted, va="center")
     for number, (sequence, worth, title) in enumerate(zip(inputs, relevances, titles, strict=True)):
         left = LEFT + number * (SIDE + GAP)
-        figure.text((left + SIDE / 2) / width, 1 - 26 / height, title, fontsize=SMALL, color=theme.ink, ha="center")
+        across, predicted, right = (left + SIDE / 2) / width, *title
+        texts = [(predicted, theme.ink), (f"is {right}", theme.accent)] if right else [(predicted, theme.ink)]
+        for line, (text, colour) in enumerate(reversed(texts)):
+            up = 1 - (TOP - 9 - 14 * line) / height
+            figure.text(across, up, fit(text, SIDE + GAP - 6), fontsize=SMALL, color=colour, ha="center")
         upper, lower = (place(figure, left, TOP + row * (SIDE + GAP), SIDE, SIDE) for row in range(2))
         shown, split = flat(sequence), flat(worth)
         if shown.ndim == 3:
@@ -99,28 +103,24 @@ def draw(found: Explained, theme: Theme = LIGHT) -> Figure:
             upper.imshow(shown, cmap="Greys", aspect="auto", interpolation="nearest")
             frame(upper, theme)
         draw_relevance(lower, split, theme)
-    legend = TOP + 2 * SIDE + GAP + 24
+    below = TOP + 2 * SIDE + GAP + 24
     speaks = (("for the class", theme.main, 0), ("against it", theme.accent, 110))
     for text, colour, across in speaks:
-        figure.text((LEFT + across) / width, 1 - legend / height, "■ ", fontsize=SMALL, color=colour)
-        figure.text((LEFT + across + 14) / width, 1 - legend / height, text, fontsize=SMALL, color=theme.muted)
+        figure.text((LEFT + across) / width, 1 - below / height, "■ ", fontsize=SMALL, color=colour)
+        figure.text((LEFT + across + 14) / width, 1 - below / height, text, fontsize=SMALL, color=theme.muted)
     axes = place(figure, LEFT + columns * (SIDE + GAP) + BETWEEN, TOP, CURVE, 2 * SIDE + GAP)
     clean(axes, theme, grid="y")
     shares = [100 * share for share in curve.shares]
     for values, colour, label in (
-        (curve.random, theme.quiet, "at random"),
         (curve.accuracy, theme.main, "by relevance"),
+        (curve.random, theme.quiet, "at random"),
     ):
-        axes.plot(shares, [100 * value for value in values], color=colour, marker="o", markersize=3, linewidth=1.5)
-        middle = len(shares) // 2
-        above = 6 if values[middle] < 0.95 else -14
-        axes.annotate(
-            label, (shares[middle], 100 * values[middle]), (6, above), textcoords="offset points", fontsize=SMALL,
-            color=colour,
-        )  # fmt: skip
+        percent = [100 * value for value in values]
+        axes.plot(shares, percent, color=colour, marker="o", markersize=3, linewidth=1.5, label=label)
     axes.set_ylim(0, 105)
+    legend(axes, theme)
     axes.set_xlabel("inputs deleted, %", fontsize=SMALL, color=theme.muted)
-    axes.set_title("Accuracy, %", fontsize=MEDIUM, color=theme.ink, loc="left")
+    axes.set_title("Accuracy, %", fontsize=MEDIUM, color=theme.ink, loc="left", pad=20)
     axes.tick_params(length=0, labelsize=SMALL, labelcolor=theme.muted)
     return figure
 
@@ -159,7 +159,7 @@ def explained(trainer: TemporalTrainer, splits: DataSplits, samples: int) -> Exp
     curve = explain.deletion(net, given, batch.targets, found, mask=mask, over_time=still)
     few = _spread(len(labels), SHOWN)
     names, right = splits.names, (classes == batch.targets).tolist()
-    titles = [names[int(classes[n])] + ("" if right[n] else f" (is {names[int(labels[n])]})") for n in few]
+    titles = [(names[int(classes[n])], "" if right[n] else names[int(labels[n])]) for n in few]
     inputs, worth = ([part[:, n].double().cpu().numpy() for n in few] for part in (given, found))
     return Explained(inputs, worth, titles, curve, len(labels))
 

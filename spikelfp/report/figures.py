@@ -210,12 +210,13 @@ def class_rates(
     """
     long = max(map(len, class_names)) > 3
     figure = new_figure(width, 240 if long else 205)
-    axes = place(figure, 50, 28, width - 62, 129)
+    axes = place(figure, 70, 28, width - 82, 129)
     clean(axes, theme)
     where = np.arange(len(own))
     axes.bar(where - 0.2, np.nan_to_num(own), 0.38, color=theme.main, label="own class")
     axes.bar(where + 0.2, np.nan_to_num(other), 0.38, color=theme.quiet, label="other classes")
     axes.set_xlim(-0.7, len(own) - 0.3)
+    axes.set_ylim(0, None if max(np.nan_to_num(own).max(), np.nan_to_num(other).max()) > 0 else 1)
     name_classes(axes.xaxis, class_names, slant=long)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_ylabel("spikes per step", fontsize=SMALL, color=theme.muted)

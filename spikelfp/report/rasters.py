@@ -25,6 +25,7 @@ from spikelfp.report.theme import (
     bare,
     class_colours,
     clean,
+    fit,
     name_classes,
     new_figure,
     place,
@@ -178,11 +179,13 @@ def _draw_camera(
 ) -> Axes:
     steps, polarities = sequence.shape[:2]
     across, down = _picture_size(sequence)
-    groups = np.array_split(np.arange(steps), min(MOST_PICTURES, steps))
+    count = min(MOST_PICTURES, steps)
+    slots = ((np.arange(steps) + 0.5) * count / steps).astype(int)  # of the same length each
+    groups = [np.flatnonzero(slots == slot) for slot in range(count)]
     pictures = [sequence[group].sum(0) for group in groups]
     full = full_scale(np.stack(pictures))
-    for index, (group, picture) in enumerate(zip(groups, pictures, strict=True)):
-        middle = left + width * (group.mean() + 0.6) / (steps + 0.2)  # as the time axis runs from 0.4 to T + 0.6
+    for index, picture in enumerate(pictures):
+        middle = left + width * ((index + 0.5) * steps / count + 0.1) / (steps + 0.2)  # the time axis: 0.4 to T + 0.6
         shown = place(figure, middle - across / 2, top, across, down)
         bare(shown)
         shown.imshow(event_colours(brightness(picture, full)), interpolation="nearest", aspect="auto")
@@ -505,6 +508,6 @@ def misread(
             frame(axes, theme)
         else:
             draw_image(axes, image, theme)
-        text = f"{short(class_names[label], 9)} → {short(class_names[predicted], 9)}"
+        text = " → ".join(fit(class_names[number], 54, MEDIUM) for number in (label, predicted))
         axes.set_title(text, fontsize=MEDIUM, color=theme.ink, pad=5)
     return figure

@@ -207,10 +207,9 @@ def chosen_recording(
 
 
 def time_unit(span: float) -> tuple[float, str]:
-    """The µs of a unit, and its name, for a recording of ``span`` µs."""
-    if span < 2_000:
-        return 1.0, "µs"
-    return (1e3, "ms") if span < 10_000_000 else (1e6, "s")
+    """The µs of a unit, and its name, for a recording of ``span`` µs: numbers on an axis have few digits."""
+    units = ((2e3, 1.0, "µs"), (2e6, 1e3, "ms"), (6e8, 1e6, "s"))
+    return next(((scale, unit) for end, scale, unit in units if span < end), (6e7, "min"))
 
 
 def duration(span: float) -> str:
@@ -222,13 +221,24 @@ def duration(span: float) -> str:
 def moment(time: float, span: float) -> str:
     """Write the ``time`` in µs, as exact as suits a recording of ``span`` µs."""
     scale, unit = time_unit(span)
-    digits = 0 if span / scale >= 100 else 1 if span / scale >= 10 else 2
-    return f"{time / scale:,.{digits}f} {unit}"
+    return f"{time / scale:,.{_digits(span / scale)}f} {unit}"
+
+
+def _digits(span: float) -> int:
+    """Digits after the point of times in a recording so long, in its unit."""
+    return 0 if span >= 100 else 1 if span >= 10 else 2
 
 
 def interval(begin: float, end: float, span: float) -> str:
-    """Write the times from ``begin`` to ``end`` µs in the unit for a recording of ``span`` µs."""
-    return f"{moment(begin, span).split()[0]}–{moment(end, span)}"
+    """Write the times from ``begin`` to ``end`` µs in the unit for a recording of ``span`` µs.
+
+    They have the digits that :func:`moment` gives them, and more where their difference needs them.
+    """
+    scale, unit = time_unit(span)
+    least, width = _digits(span / scale), (end - begin) / scale
+    fitting = (digits for digits in range(least, 7) if abs(round(width, digits) - width) <= 0.05 * width)
+    digits = next(fitting, 6)
+    return f"{begin / scale:,.{digits}f}–{end / scale:,.{digits}f} {unit}"
 
 
 def short_number(value: float) -> str:

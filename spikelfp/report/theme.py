@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -179,6 +180,32 @@ def short(name: str, most: int = 12) -> str:
     """
     name = plain(name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def fit(name: str, width: float, size: float = SMALL) -> str:
+    """Write a name of a user in one line that is no wider than its place.
+
+    Args:
+        name: of the user; the middle of a longer one is left out, as names of classes often differ at their ends.
+        width: page pixels.
+        size: of the font, in points.
+    """
+    name = plain(name)
+    if _text_width(name, size) <= width:
+        return name
+    for kept in range(len(name) - 1, 1, -1):
+        cut = f"{name[: (kept + 1) // 2]}…{name[len(name) - kept // 2 :]}"
+        if _text_width(cut, size) <= width:
+            return cut
+    return "…"
+
+
+def _text_width(text: str, size: float) -> float:
+    """Page pixels of a line of text."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        drawn = TextPath((0, 0), text.replace("$", "S"), size=size, prop=FontProperties(family=_family()))
+    return float(drawn.get_extents().width) * PIXELS_PER_INCH / 72 if len(drawn.vertices) else 0.0
 
 
 def legend(axes: Axes, theme: Theme, columns: int = 2, size: float = SMALL) -> None:

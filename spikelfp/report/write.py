@@ -71,7 +71,7 @@ def render(facts: Facts) -> str:
                 pair=in_pairs(facts.activity),
             ),
             Section("Weights", pictures=weights(facts), pair=in_pairs(facts.weights)),
-            Section("Classification errors", pictures=classification_errors(facts), pair=True),
+            Section("Confusion matrix", pictures=classification_errors(facts), pair=True),
             Section("Targets and predictions", pictures=fitted(facts), pair=True),
             worst(facts),
             Section("What predictions rest on", pictures=relevance(facts)),
@@ -318,7 +318,7 @@ def classification_errors(facts: Facts) -> list[Picture]:
     count = int(errors.confusion.sum() - errors.confusion.trace())
     pictures = [
         _picture(
-            "Confusion matrix",
+            "True and predicted classes",
             f"{which} test samples, {wording.plural(count, 'error')}",
             f"Confusion matrix of {which} test samples: {wording.plural(count, 'error')}",
             partial(figures.confusion, errors.confusion, facts.class_names),

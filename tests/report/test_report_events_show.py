@@ -230,7 +230,17 @@ def test_long_sequences_of_many_channels_lose_no_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "text"), [(15, "15 µs"), (1_999, "1,999 µs"), (25_760, "25.8 ms"), (985_400, "985 ms"), (12e6, "12 s")]
+    ("span", "text"),
+    [
+        (15, "15 µs"),
+        (1_999, "1,999 µs"),
+        (25_760, "25.8 ms"),
+        (985_400, "985 ms"),
+        (5.5e6, "5.5 s"),
+        (12e6, "12 s"),
+        (180e6, "180 s"),
+        (3600e6, "60 min"),
+    ],
 )
 def test_durations(span: float, text: str) -> None:
     assert module.duration(span) == text
@@ -239,6 +249,8 @@ def test_durations(span: float, text: str) -> None:
 def test_moments_have_the_same_digits_throughout() -> None:
     assert module.interval(0, 6_700, 53_900) == "0.0–6.7 ms"
     assert module.interval(155_000, 180_400, 309_000) == "155–180 ms"
+    assert module.interval(50_000, 100_000, 40e6) == "0.05–0.10 s"  # digits that its ends need
+    assert module.interval(60e6, 78e6, 180e6) == "60–78 s"
     assert module.interval(0, 1, 31) == "0.0–1.0 µs"
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from typer.testing import CliRunner
 
 from spikelfp import explain
 from spikelfp.cli import app
 from spikelfp.errors import UserError
-from spikelfp.report import write
+from spikelfp.report import rasters, write
 from spikelfp.report.explained import Explained, draw, explain_run
 from spikelfp.report.facts import collect_facts
-from spikelfp.report.theme import LIGHT, png
+from spikelfp.report.theme import LIGHT, fit, png
 from spikelfp.training.config import RunConfig
 from spikelfp.training.run import load_run, train
 
@@ -70,7 +72,7 @@ def test_the_picture_shows_relevance_in_its_place() -> None:
     image[:, 0, 2, 5] = 1.0
     worth[:, 0, 2, 5], worth[:, 0, 6, 1] = 1.0, -1.0
     curve = explain.Deletion((0.0, 0.5), (1.0, 0.2), (1.0, 0.9))
-    drawn = png(draw(Explained([image], [worth], ["two"], curve, samples=1)), paper=LIGHT.paper)
+    drawn = png(draw(Explained([image], [worth], [("two", "")], curve, samples=1)), paper=LIGHT.paper)
     with Image.open(io.BytesIO(drawn)) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     blue = (pixels[..., 2] - pixels[..., 0] > 100).nonzero()
@@ -80,6 +82,40 @@ def test_the_picture_shows_relevance_in_its_place() -> None:
     other = orange[1] < left
     assert np.median(rows) < np.median(orange[0][other])
     assert np.median(columns) > np.median(orange[1][other])
+
+
+LONG = ("hand_clapping_left", "right_hand_counter_clockwise", "手を左右に大きく叩いて回す動き", "a$b_{c}" * 6)
+
+
+def test_long_names_of_classes_do_not_meet() -> None:
+    """Beside each other, above each other, and inside the picture."""
+    curve = explain.Deletion((0.0, 0.5), (1.0, 0.2), (1.0, 0.2))
+    image = np.ones((2, 2, 6, 6))
+    titles = [(LONG[number % 4], LONG[(number + 1) % 4] if number % 2 else "") for number in range(6)]
+    figures = {
+        "explained": draw(Explained([image] * 6, [image] * 6, titles, curve, samples=6)),
+        "misread": rasters.misread([(image[0], number % 4, (number + 1) % 4, 1.0) for number in range(9)], LONG),
+    }
+    for name, figure in figures.items():
+        png(figure)  # which chooses the font
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        texts = [text for text in figure.texts if text.get_text().strip("■ ")]
+        texts += [*(axes.title for axes in figure.axes if axes.title.get_text())]
+        assert sum("…" in text.get_text() for text in texts) >= 6, name
+        boxes = {text: text.get_window_extent(renderer) for text in texts}
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes.values())
+        for one, other in combinations(boxes, 2):
+            assert not boxes[one].overlaps(boxes[other]), (name, one, other)
+
+
+def test_a_name_is_cut_to_its_place_in_the_middle() -> None:
+    assert fit("cat", 60) == "cat"
+    cut = fit("hand_clapping_left", 80)
+    assert len(cut) < 18
+    assert cut.startswith("hand")
+    assert cut.endswith("left")
+    assert len(fit("hand_clapping_left", 50)) < len(cut)
+    assert fit("hand", 1) == "…"
 
 
 @pytest.mark.parametrize(

@@ -394,7 +394,7 @@ class TestRun:
         page = write_report(tmp_path / "r").read_text()
         title = tasks.tasks[task].title
         assert f"test {title}, 40 samples" in page
-        assert "Classification errors" not in page
+        assert "<h2>Confusion matrix</h2>" not in page
         seen = {
             "regression": ("Predicted against true", "Furthest off", "predicted output 1", "mean squared error"),
             "multi-label": ("Label by label", "binary cross-entropy"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -143,19 +147,41 @@ def test_metavision_ecf_says_what_is_missing(tmp_path):
 
 
 def test_a_filter_of_a_plug_in_is_named(tmp_path):
-    """DSEC is compressed by Blosc, which hdf5plugin has."""
-    if h5py.h5z.filter_avail(32001):
-        pytest.skip("Blosc is there")
+    """DSEC is compressed by Blosc, which hdf5plugin has; without its settings the plug-in would end the process."""
+    for values in ((2, 2, 8), (2, 2, 8, 8 * M, 5, 1, 0)):
+        with h5py.File(tmp_path / "dsec.h5", "w") as file:
+            for name, column in SINGULAR.items():
+                settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                settings.set_chunk((M,))
+                settings.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, values)
+                kind, space = h5py.h5t.py_create(column.dtype), h5py.h5s.create_simple((M,))
+                group = file.require_group("events")
+                h5py.h5d.create(group.id, name[-1].encode(), kind, space, settings).write_direct_chunk((0,), bytes(99))
+        if len(values) < 4 and not h5py.h5z.filter_avail(32001):  # which would write them
+            said = "compressed by Blosc without its settings: damaged"
+        elif importlib.util.find_spec("hdf5plugin"):
+            said = r"dsec\.h5: .*damaged"
+        else:
+            said = r"is compressed with the filter 32001 .*; pip install hdf5plugin"
+        with pytest.raises(DataError, match=said):
+            read(tmp_path / "dsec.h5")
+
+
+def test_blosc_is_read_where_its_plug_in_is_installed(tmp_path):
+    """In a process of its own, which has not loaded the plug-in: the reader does, when a column needs it."""
+    plugin = pytest.importorskip("hdf5plugin")
     with h5py.File(tmp_path / "dsec.h5", "w") as file:
         for name, column in SINGULAR.items():
-            settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            settings.set_chunk((M,))
-            settings.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, ())
-            kind, space = h5py.h5t.py_create(column.dtype), h5py.h5s.create_simple((M,))
-            group = file.require_group("events")
-            h5py.h5d.create(group.id, name[-1].encode(), kind, space, settings).write_direct_chunk((0,), bytes(99))
-    with pytest.raises(DataError, match=r"is compressed with the filter 32001 .*; pip install hdf5plugin"):
-        read(tmp_path / "dsec.h5")
+            file.create_dataset(name.replace("__", "/"), data=column, chunks=(64,), **plugin.Blosc(cname="zstd"))
+        file["t_offset"] = np.int64(1000)
+    code = (
+        "import sys, json; from spikelfp.data.events.readers import read; assert 'hdf5plugin' not in sys.modules; "
+        "print(json.dumps(read(sys.argv[1]).events[['t', 'x', 'y', 'p']].tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "dsec.h5"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [[t + 1000, x, y, p] for t, x, y, p in EVENTS]
 
 
 def mat(**content):

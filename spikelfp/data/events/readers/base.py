@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor
+from spikelfp.data.events.readers.compact import blocks
 from spikelfp.data.events.tally import count
 from spikelfp.errors import DataError
 from spikelfp.machine import available, gigabytes
@@ -41,13 +42,14 @@ PLURALS = {"x": ("xs",), "y": ("ys",), "p": ("ps",)}
 ORDER = ("t", "x", "y", "p")
 """Order of columns without names, from the left."""
 
-BYTES_WHILE_READ = 64
-"""Memory that an event of a column takes at most while it is read: whole numbers of 64 bits, beside the events."""
+BYTES_WHILE_READ = 48
+"""Memory that an event of columns takes at most while it is read: 16 bytes as an event, and 14 in narrow columns, or,
+out of order, another 16 and its places."""
 
 MOST_EVENTS = 1 << 24
-"""Events of columns that a file of any size may hold; they take about 1 GB while they are read."""
+"""Events of columns that a file of any size may hold; they take 800 MB at most while they are read."""
 
-MOST_A_BYTE = 2
+MOST_A_BYTE = 1
 """Events of columns in a byte of a larger file: compressed ones take two bytes or more each."""
 
 Place = Callable[[int], str]
@@ -257,14 +259,19 @@ def pack(
         DataError: for the first ``x`` or ``y`` that is no pixel of any sensor: below 0 or above 65535.
     """
     for name, values in (("x", x), ("y", y)):
-        if isinstance(values, np.ndarray) and values.dtype.itemsize > 2 and len(values):
-            outside = (values < 0) | (values > 0xFFFF)
-            if bool(outside.any()):
-                first = int(np.argmax(outside))
-                raise DataError(f"{where}: {place(first)} has {name} = {values[first]}, expected 0 to 65535")
+        if isinstance(values, np.ndarray) and values.dtype.itemsize > 2:
+            _check_pixels(values, name, where, place)
     events = np.zeros(len(t), EVENT)  # zeros between the fields too: equal events have equal bytes
     events["t"], events["x"], events["y"], events["p"] = t, x, y, p
     return events
+
+
+def _check_pixels(values: NDArray[Any], name: str, where: str, place: Place) -> None:
+    """Refuse the first column or row that no sensor has."""
+    outside = (values < 0) | (values > 0xFFFF)
+    if bool(outside.any()):
+        first = int(np.argmax(outside))
+        raise DataError(f"{where}: {place(first)} has {name} = {values[first]}, expected 0 to 65535")
 
 
 def finish(
@@ -361,8 +368,8 @@ def in_order(events: Events, where: str, slack: int | None, place: Place) -> tup
     times = events["t"]
     if len(times) < 2 or not bool((times[1:] < times[:-1]).any()):
         return events, 0
-    latest = np.maximum.accumulate(times)
-    late = latest - times
+    late = np.maximum.accumulate(times)
+    late -= times
     if slack is not None and int(late.max()) > slack:
         first = int(np.argmax(late > slack))
         allowed = f"at most {slack} µs of disorder are sorted" if slack else "they must rise"
@@ -372,7 +379,9 @@ def in_order(events: Events, where: str, slack: int | None, place: Place) -> tup
         )
     if slack is not None:
         _check_restart(times, late, where, place)
-    return events[np.argsort(times, kind="stable")], int(np.count_nonzero(late))
+    disordered = int(np.count_nonzero(late))
+    del late  # which is as large as the places of the events
+    return events[np.argsort(times, kind="stable")], disordered
 
 
 _AGAIN = 16
@@ -397,10 +406,13 @@ def _check_restart(times: NDArray[np.int64], late: NDArray[np.int64], where: str
         place: says where an event stands in the file.
     """
     edges = np.flatnonzero(np.diff((late > 0).astype(np.int8), prepend=np.int8(0), append=np.int8(0))).reshape(-1, 2)
+    edges = edges[(edges[:, 1] - edges[:, 0] >= _AGAIN) & (edges[:, 0] >= _AGAIN)]
+    if not len(edges):
+        return
     starts, counts = edges[:, 0], edges[:, 1] - edges[:, 0]
     span, back = times[starts] + late[starts] - np.minimum.accumulate(times)[starts], late[starts]
     many = ((2 * back >= span) & (20 * counts >= starts)) | ((4 * back >= span) & (4 * counts >= starts))
-    for start, stop in edges[many & (counts >= _AGAIN) & (starts >= _AGAIN) & (span >= _MIXED)]:
+    for start, stop in edges[many & (span >= _MIXED)]:
         before, again = times[:start], times[start:stop]
         ahead = np.count_nonzero(2 * (before - times[start]) >= late[start])  # behind one wrong time, all are late
         amid = np.count_nonzero((before >= again.min()) & (before <= again.max()))
@@ -502,7 +514,7 @@ def check_room(needed: int, what: str) -> None:
 
 def from_columns(
     where: str,
-    columns: Mapping[str, NDArray[Any]],
+    columns: dict[str, NDArray[Any]],
     sensor: Sensor | None,
     facts: dict[str, Any],
     *,
@@ -517,7 +529,8 @@ def from_columns(
 
     Args:
         where: name of the file in messages.
-        columns: ``[M]`` each. Times are µs; ``p`` is 0 and 1, or -1 and 1.
+        columns: ``[M]`` each. Times are µs; ``p`` is 0 and 1, or -1 and 1. Each is taken out, to free it, once it is
+            packed.
         sensor: given by the caller.
         facts: content of the header.
         seconds: take times with a fraction for seconds, and round them to µs.
@@ -536,30 +549,67 @@ def from_columns(
     lengths = {name: values.shape for name, values in columns.items()}
     if len(set(lengths.values())) != 1 or len(columns["t"].shape) != 1:
         raise DataError(f"{where}: expected columns [M] of one length, found shapes {lengths}")
-    t = columns["t"]
-    if seconds and t.dtype.kind == "f" and np.isfinite(t).all() and (t != np.floor(t)).any():
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
-            t = np.rint(t.astype(np.float64) * 1e6)
-    t = _whole(t, "t", where, place, "" if seconds else "; times are µs")
-    x = _whole(columns["x"], "x", where, place)
-    y = _whole(columns["y"], "y", where, place) if "y" in columns else 0
-    p = polarity(columns["p"], where, place) if "p" in columns else 0
     line, known = "y" not in columns, own or sensor
-    if line and isinstance(p, np.ndarray) and (known is None or known.polarities == 1) and (p == p[:1]).all():
-        p = 0
-    slack = SLACK if named else 0
-    return finish(where, pack(where, t, x, y, p, place), sensor, facts, slack, place, camera=not line, own=own)
+    events = np.zeros(lengths["t"], EVENT)  # zeros between the fields too: equal events have equal bytes
+    for name in [field for field in ("t", "p", "x", "y") if field in columns]:
+        _fill(events[name], columns[name], name, where, place, seconds)
+        del columns[name]
+    p = events["p"]
+    if line and (known is None or known.polarities == 1) and (p == p[:1]).all():
+        p[:] = 0
+    return finish(where, events, sensor, facts, SLACK if named else 0, place, camera=not line, own=own)
 
 
-def polarity(values: NDArray[Any], where: str, place: Place = numbered) -> NDArray[np.uint8]:
+def _fill(out: NDArray[Any], values: NDArray[Any], name: str, where: str, place: Place, seconds: bool) -> None:
+    """Copy a column into a field of events, block by block: what is checked is small."""
+    parts = list(blocks(len(values)))
+    scaled = name == "t" and seconds and _has_fractions(values)
+    signed = name == "p" and any(bool((values[part] == -1).any()) for part in parts)
+    hint = "; times are µs" if name == "t" and not seconds else ""
+    for part in parts:
+        block = values[part]
+        where_in = partial(_shifted, place, part.start)
+        if name == "p":
+            out[part] = polarity(block, where, where_in, signed=signed)
+            continue
+        if scaled:
+            with np.errstate(over="ignore"):  # what becomes infinite is refused below
+                block = np.rint(block.astype(np.float64) * 1e6)
+        block = _whole(block, name, where, where_in, hint)
+        if name != "t":
+            _check_pixels(block, name, where, where_in)
+        out[part] = block
+
+
+def _shifted(place: Place, start: int, event: int) -> str:
+    return place(start + int(event))
+
+
+def _has_fractions(values: NDArray[Any]) -> bool:
+    """Whether all values are finite, and some are not whole."""
+    if values.dtype.kind != "f":
+        return False
+    parts = [values[part] for part in blocks(len(values))]
+    return all(np.isfinite(part).all() for part in parts) and any((part != np.floor(part)).any() for part in parts)
+
+
+def polarity(
+    values: NDArray[Any], where: str, place: Place = numbered, *, signed: bool | None = None
+) -> NDArray[np.uint8]:
     """Polarities ``[M]`` of 0 and 1, or of -1 and 1, as 0 and 1.
+
+    Args:
+        values: ``[M]``.
+        where: name of the file in messages.
+        place: says where an event stands in the file.
+        signed: whether OFF is -1 and not 0; ``None``: if any is -1.
 
     Raises:
         DataError: for another value, or both 0 and -1.
     """
     whole = _whole(values, "p", where, place)
     strange = (whole != 1) & (whole != 0) & (whole != -1)
-    if bool((whole == -1).any()):
+    if (whole == -1).any() if signed is None else signed:
         strange |= whole == 0
     if strange.any():
         first = int(np.argmax(strange))

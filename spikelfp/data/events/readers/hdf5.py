@@ -50,6 +50,7 @@ from spikelfp.data.events.readers.base import (
     sensor_in,
     suffixes,
 )
+from spikelfp.data.events.readers.compact import Column, blocks
 from spikelfp.data.events.readers.tables import arrange, from_first_pixel, pick, without_grey_levels
 from spikelfp.errors import DataError
 from spikelfp.untrusted import check_attributes, check_dataset, check_size, member, open_hdf5
@@ -64,6 +65,10 @@ _KINDS = "biuf"
 _DEEPEST, _MOST_GROUPS = 8, 10_000
 _ECF = 36559
 """Number of Metavision's filter, by which it compresses events."""
+
+_BLOSC, _BLOSC_VALUES = 32001, 4
+"""Number of Blosc's filter, and of the values that it writes beside a column; it ends the process if they are not there
+(hdf5plugin 7.1)."""
 
 
 @suffixes.register(".h5")
@@ -164,19 +169,49 @@ def _columns(node: Any, source: Source, matlab: bool) -> tuple[dict[str, NDArray
         if node.dtype.names is not None:
             chosen = choose(node.dtype.names, where)
             check_count(len(node), size, where)
-            content = node[()]
-            return {field: content[name] for field, name in chosen.items()}, {}
+            found = {field: Column(len(node), node.dtype[name], field != "t") for field, name in chosen.items()}
+            for part in _parts(node, 0):
+                content = node[part]
+                for field, name in chosen.items():
+                    found[field].add(content[name])
+            return {field: column.values() for field, column in found.items()}, {}
         if node.ndim != 2 or 4 not in node.shape:
             raise DataError(f"{where}: {node.name} of shape {node.shape} has no columns t, x, y, p")
         check_count(max(node.shape), size, where)
-        table = node[()]
-        return arrange(table if table.shape[1] == 4 else table.T, source.layout.columns, where)
+        columns, more = arrange(_table(node), source.layout.columns, where)
+        return {**columns, "t": columns["t"].astype(node.dtype, copy=False)}, more
     sizes = {name for name in node if name.lower() in ("width", "height")}
     chosen = choose([name for name in node if name not in sizes], where)
     sets = {field: member(node, name, where) for field, name in chosen.items()}
     check_size(sum(_check(each, size, where, axes=1 + matlab) for each in sets.values()), size, where)
     check_count(max(each.size for each in sets.values()), size, where)
-    return {field: column[()].reshape(-1) if matlab else column[()] for field, column in sets.items()}, {}
+    return {field: _column(each, narrow=field != "t") for field, each in sets.items()}, {}
+
+
+def _parts(dataset: Any, axis: int) -> Iterator[slice]:
+    return blocks(dataset.shape[axis], dataset.chunks and dataset.chunks[axis])
+
+
+def _column(dataset: Any, narrow: bool) -> NDArray[Any]:
+    """Values ``[M]`` of a data set of one axis, or, of MATLAB, of a matrix, row by row."""
+    axis = int(np.argmax(dataset.shape))
+    if dataset.size != dataset.shape[axis]:
+        return dataset[()].reshape(-1)  # no column, which is refused for its length or its values
+    column = Column(dataset.size, dataset.dtype, narrow)
+    for part in _parts(dataset, axis):
+        column.add(dataset[(slice(None),) * axis + (part,)].reshape(-1))
+    return column.values()
+
+
+def _table(dataset: Any) -> list[NDArray[Any]]:
+    """The four columns ``[M]`` of a data set ``[M, 4]`` or ``[4, M]``."""
+    axis = 0 if dataset.shape[1] == 4 else 1
+    columns = [Column(dataset.shape[axis], dataset.dtype) for _ in range(4)]
+    for part in _parts(dataset, axis):
+        content = dataset[part].T if axis == 0 else dataset[:, part]
+        for column, values in zip(columns, content, strict=True):
+            column.add(values)
+    return [column.values() for column in columns]
 
 
 def _check(column: Any, size: int, where: str, axes: int) -> int:
@@ -189,7 +224,9 @@ def _check(column: Any, size: int, where: str, axes: int) -> int:
     needed = check_dataset(column, size, where, plugins=True)
     settings = column.id.get_create_plist()
     for index in range(settings.get_nfilters()):
-        code, _, _, name = settings.get_filter(index)
+        code, _, values, name = settings.get_filter(index)
+        if code == _BLOSC and len(values) < _BLOSC_VALUES:
+            raise DataError(f"{where}: {column.name} is compressed by Blosc without its settings: damaged")
         if not h5py.h5z.filter_avail(code):
             with contextlib.suppress(ImportError):
                 importlib.import_module("hdf5plugin")  # which makes its filters known

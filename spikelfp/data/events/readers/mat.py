@@ -48,6 +48,7 @@ from spikelfp.data.events.readers.base import (
     sensor_in,
     suffixes,
 )
+from spikelfp.data.events.readers.compact import compact
 from spikelfp.data.events.readers.hdf5 import read_groups
 from spikelfp.data.events.readers.tables import arrange, from_first_pixel, pick, without_grey_levels
 from spikelfp.errors import DataError
@@ -190,8 +191,9 @@ def read_mat(source: Source, sensor: Sensor | None) -> Recording:
         more: dict[str, Any] = {}
     else:
         own = None
-        columns, more = arrange(table if table.shape[1] == 4 else table.T, layout.columns, inside)
+        columns, more = arrange(list(table.T if table.shape[1] == 4 else table), layout.columns, inside)
     check_count(max(len(column) for column in columns.values()), source.size, where)
+    columns = {field: compact(column) for field, column in columns.items()}
     columns, first = from_first_pixel(columns, layout.first_pixel, own or sensor)
     return from_columns(inside, columns, sensor, {**facts, **chosen, **more, **first}, own=own)
 

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 from spikelfp.data.events.event import Sensor
 from spikelfp.data.events.readers.base import (
+    MOST_A_BYTE,
+    MOST_EVENTS,
     NAMES,
     ORDER,
     PLURALS,
@@ -38,6 +40,7 @@ from spikelfp.data.events.readers.base import (
     numbered,
     suffixes,
 )
+from spikelfp.data.events.readers.compact import compact
 from spikelfp.data.events.readers.tables import arrange
 from spikelfp.errors import DataError
 from spikelfp.terminal import first_line
@@ -46,10 +49,15 @@ from spikelfp.untrusted import array_header, check_size, check_zip, read_entry
 _TIMES = 4
 """Memory that columns take while they are read, in times of what they take by themselves: they may be narrower."""
 
+_WIDEST = 32
+"""Bytes of an event in four columns of 64 bits."""
+
 OFFSETS = ("offsets", "offset", "starts", "splits", "indptr")
 """Names of the array with the first event of each recording."""
 
 _KNOWN = frozenset(name for names in (*NAMES.values(), *PLURALS.values(), OFFSETS) for name in names)
+_FIELDS = _KNOWN - set(OFFSETS)
+_NUMBERS = "iuf"
 _ONE = re.compile(r"(.*)\[(\d{1,9})\]")
 
 
@@ -82,13 +90,17 @@ def read_npz(source: Source, sensor: Sensor | None) -> Recording:
             wanted = {name: info for name, info in members.items() if _wanted(name, len(members), stated)}
             unpacked = sum(info.file_size for info in wanted.values())
             check_size(unpacked, source.size, where)
+            if unpacked > _WIDEST * max(MOST_EVENTS, MOST_A_BYTE * source.size):
+                raise DataError(
+                    f"{where}: claims {unpacked} bytes of events in a file of {source.size} bytes: damaged, or made to "
+                    "fill memory"
+                )
             check_room(_TIMES * unpacked, f"{where}: its events")
-            contents = {name: read_entry(archive, info, where) for name, info in wanted.items()}
+            arrays = {name: _array(archive, info, name, where, stated) for name, info in wanted.items()}
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(
             f"{where}: expected an archive of NumPy arrays, found it damaged ({first_line(error)})"
         ) from error
-    arrays = {name: parse(content, f"{where}: {name[:40]!r}")[0] for name, content in contents.items()}
     facts: dict[str, Any] = {"format": "NumPy archive", "arrays": tuple(members)}
     starts = next((arrays.pop(name) for name in list(arrays) if name.lower() in OFFSETS and name != stated), None)
     if is_events(arrays) and stated is None:
@@ -107,6 +119,13 @@ def read_npz(source: Source, sensor: Sensor | None) -> Recording:
     part = _part(starts, len(array) if array.ndim else 1, one, name, where)
     array = array[part] if array.ndim else array
     return from_array(array, source, f"{where}: {name[:40]!r}", sensor, {**facts, "table": name}, numbered)
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: str, stated: str | None) -> NDArray[Any]:
+    """Read an array; a column of events is made narrow before the next one is read."""
+    array, _ = parse(read_entry(archive, info, where), f"{where}: {name[:40]!r}")
+    column = stated is None and array.ndim == 1 and array.dtype.kind in _NUMBERS and name.lower() in _FIELDS
+    return compact(array) if column else array
 
 
 def _wanted(name: str, members: int, stated: str | None) -> bool:
@@ -180,5 +199,5 @@ def from_array(
             f"{where}: expected fields t, x, y, p or columns [M, 4] in the order {', '.join(ORDER)} ([M, 2]: t, x), "
             f"found {array.dtype} of shape {array.shape}"
         )
-    columns, more = arrange(array, source.layout.columns, where)
+    columns, more = arrange(list(array.T), source.layout.columns, where)
     return from_columns(where, columns, sensor, {**facts, **more}, named=False, place=place)

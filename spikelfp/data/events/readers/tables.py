@@ -80,7 +80,7 @@ def pick(candidates: Mapping[str, T], usual: Sequence[str], stated: str | None, 
 
 
 def arrange(
-    table: NDArray[Any], stated: tuple[str, ...] | None, where: str
+    table: Sequence[NDArray[Any]], stated: tuple[str, ...] | None, where: str
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Find the columns of a table without names.
 
@@ -88,7 +88,7 @@ def arrange(
     values. Else it is the only other one of :data:`ORDERS` that the content fits.
 
     Args:
-        table: numbers ``[M, k]`` in two columns (t, x) or four.
+        table: columns of numbers ``[M]``, two (t, x) or four.
         stated: order that the user states, with ``-`` for a column to leave out.
         where: name of the file in messages.
 
@@ -98,14 +98,14 @@ def arrange(
     Raises:
         DataError: for a stated order of another number of columns, and for content that fits two orders.
     """
-    width = table.shape[1]
+    width = len(table)
     if stated is not None:
         if len(stated) != width:
             raise DataError(f"{where}: has {width} columns, but {len(stated)} are stated: {','.join(stated)}")
         order = stated
     elif width == len(ORDER):
         fitting = [each for each in ORDERS if _fits(table, each)]
-        if fitting and fitting[0] != ORDER and len(table) < (_FEWEST if _may_be(table, ORDER) else 2):
+        if fitting and fitting[0] != ORDER and len(table[0]) < (_FEWEST if _may_be(table, ORDER) else 2):
             fitting = []  # a time that falls, or a single row, is more likely a fault of the file
         if len(fitting) > 1 and fitting[0] != ORDER:
             raise DataError(
@@ -115,24 +115,24 @@ def arrange(
         order = fitting[0] if fitting else ORDER
     else:
         order = ORDER[:width]
-    columns = {name: table[:, number] for number, name in enumerate(order) if name != "-"}
+    columns = {name: table[number] for number, name in enumerate(order) if name != "-"}
     found = stated is None and order != ORDER[:width]
-    return columns, {"columns": order, **({"found_order": len(table)} if found else {})}
+    return columns, {"columns": order, **({"found_order": len(table[0])} if found else {})}
 
 
 _FEWEST = 16
 """Rows whose times tell one order from another."""
 
 
-def _fits(table: NDArray[Any], order: tuple[str, ...]) -> bool:
+def _fits(table: Sequence[NDArray[Any]], order: tuple[str, ...]) -> bool:
     """Whether columns in this order are events in order of time."""
-    t = table[:, order.index("t")]
+    t = table[order.index("t")]
     return _may_be(table, order) and bool(np.isfinite(t).all()) and bool((t[1:] >= t[:-1]).all())
 
 
-def _may_be(table: NDArray[Any], order: tuple[str, ...]) -> bool:
+def _may_be(table: Sequence[NDArray[Any]], order: tuple[str, ...]) -> bool:
     """Whether columns in this order have pixels of a sensor and polarities of two values."""
-    x, y, p = (table[:, order.index(name)] for name in "xyp")
+    x, y, p = (table[order.index(name)] for name in "xyp")
     if not np.isin(p, (-1, 0, 1)).all():
         return False
     return all(bool(((axis >= 0) & (axis <= 0xFFFF) & (axis == np.floor(axis))).all()) for axis in (x, y))
@@ -162,7 +162,7 @@ def from_first_pixel(
     p = columns.get("p")
     numbered = p is not None and len(p) > 0 and p.min() >= 1 and p.max() == 2
     if numbered and p is not None:
-        columns = {**columns, "p": p.astype(np.float64) - 1}
+        columns = {**columns, "p": _less_one(p)}
     axes = {name: columns[name] for name in ("x", "y") if name in columns and columns[name].dtype.kind in "iuf"}
     if not axes or not all(len(axis) for axis in axes.values()):
         return columns, {}
@@ -177,5 +177,12 @@ def from_first_pixel(
         )
         first = int(numbered or (len(axes) == 2 and min(least) >= 1 and ((max(least) == 1 and many) or ends)))
     if first:
-        columns = {**columns, **{name: axis.astype(np.float64) - 1 for name, axis in axes.items()}}
+        columns = {**columns, **{name: _less_one(axis) for name, axis in axes.items()}}
     return columns, {"first_pixel": first, **({"from_one": len(next(iter(axes.values())))} if first else {})}
+
+
+def _less_one(column: NDArray[Any]) -> NDArray[Any]:
+    narrow = column.dtype.kind in "iu" and column.dtype.itemsize <= 2
+    less: NDArray[Any] = column.astype(np.int32 if narrow else np.float64)
+    np.subtract(less, 1, out=less)
+    return less

@@ -100,7 +100,7 @@ def read_text(source: Source, sensor: Sensor | None) -> Recording:
         columns = {field: table[:, names.index(name)] for field, name in choose(names[numbered:], where).items()}
         facts["columns"] = tuple(names)
     else:
-        columns, more = arrange(table, stated, where)
+        columns, more = arrange(list(table.T), stated, where)
         facts.update(more)
 
     def place(event: int) -> str:
