@@ -426,14 +426,19 @@ class HalfCredit(Function):
 
 
 def _scale_of(reward: Tensor, how: str, weight: float) -> Tensor:
-    """Compute the factor that makes the largest magnitude of each sample's ``reward`` ``[T, B, …]`` ``weight``."""
+    """Compute the factor that makes the largest magnitude of each sample's ``reward`` ``[T, B, …]`` ``weight``.
+
+    A reward so small that its inverse is not finite stays what it is, as a reward of 0 does: a softmax that is all but
+    certain leaves such rewards.
+    """
     if reward.dim() < 2:
         raise ShapeError(
             f"rewards are normalised for each sample of [T, B, …], time first, got shape {tuple(reward.shape)}"
         )
     others = [axis for axis in range(reward.dim()) if axis != 1 and not (how == "step" and axis == 0)]
     largest = reward.abs().amax(others, keepdim=True) if others and reward.numel() else reward.abs()
-    return weight / torch.where(largest > 0, largest, torch.ones_like(largest))
+    divides = largest >= torch.finfo(largest.dtype).tiny
+    return weight / torch.where(divides, largest, torch.ones_like(largest))
 
 
 class NormalisedReward(Function):

@@ -81,8 +81,9 @@ class SignChanges(Experiment):
     setting = (
         "LeNet of A.6.1 with dropout, 10,000 training and 2,000 test images of MNIST, batches of 32, SGD with "
         "momentum 0.9 and learning rate 0.01, 6 epochs (the paper: 60,000 images, 10 epochs, 5 seeds); updates are "
-        "means over the batch. Rewards are divided by the largest magnitude between layers (A.6.4). The third way "
-        "has 100 updates by gradient descent at first. Signs are compared with those an epoch before. Few changes: "
+        "means over the batch. Rewards are divided by the largest magnitude between "
+        "layers (A.6.4). The third way has 100 updates by gradient descent at first. Signs are compared with those an "
+        "epoch before. Few changes: "
         "a fifth of those of gradient descent in the same epochs. Pruning is by magnitude in all layers together, "
         "to two points of accuracy."
     )

@@ -257,3 +257,26 @@ def test_unusual_calls_are_refused():
         propagate(net(x), torch.full((2, 1, 3), float("nan")))
     with pytest.raises(UserError, match="eps"):
         rules.Epsilon(eps=0.0)
+
+
+@pytest.mark.parametrize("how", ["sample", "step"])
+@pytest.mark.parametrize("tiny", [1e-45, 1e-42, 1.1e-38])
+def test_a_reward_whose_inverse_is_not_finite_counts_as_none(how, tiny):
+    """A softmax that is all but certain of a sample leaves such rewards."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    rules.attach(net, rules.Epsilon(normalize=how))
+    x = torch.rand(2, 3, 3)
+
+    def update(first):
+        net.zero_grad()
+        outputs = net(x)
+        reward = torch.full_like(outputs, 0.5)
+        reward[:, 0] = 0.0
+        reward[0, 0, 0] = first
+        propagate(outputs, reward)
+        return [p.grad.clone() for p in net.parameters()]
+
+    none = update(0.0)
+    assert none[0].any()
+    for a, b in zip(update(tiny), none, strict=True):
+        torch.testing.assert_close(a, b)
