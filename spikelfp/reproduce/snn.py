@@ -124,6 +124,10 @@ def curve(axes: Axes, results: Results, column: str, method: str, label: str = "
     axes.plot(chosen, mean[at.index(chosen)], "D", color=line.get_color(), ms=7)
 
 
+LEARNT = 0.9
+"""Accuracy that the best network has to reach before methods are compared by theirs; the paper's reach 0.97."""
+
+
 @experiments.register("snn")
 class SpikingNetworks(Experiment):
     """Training of two spiking networks with learning rates over three orders of magnitude."""
@@ -173,8 +177,10 @@ class SpikingNetworks(Experiment):
         nets = results.each("net", method="lfp")
         ranges, bests, plateaus = list[str](), list[str](), list[str]()
         wide = equal = lower = True
+        highest = 0.0
         for net in nets:
             top = {m: results.values("accuracy", net=net, method=m, lr=_best(results, net, m)) for m in METHODS}
+            highest = max(highest, *(values.mean() for values in top.values()))
             bar = 0.9 * max(values.mean() for values in top.values())
             good = [lr for lr in results.each("lr", net=net, method="lfp") if _mean(results, net, "lfp", lr) >= bar]
             tried = len(results.each("lr", net=net, method="lfp"))
@@ -186,13 +192,19 @@ class SpikingNetworks(Experiment):
             least = {m: _plateau(results, net, m) for m in ("lfp", "surrogate")}
             lower &= least["lfp"] < least["surrogate"]
             plateaus.append(f"{NETS[net]} {least['lfp']:g} against {least['surrogate']:g}")
+        learnt = highest >= LEARNT
+        why = "" if learnt else f" (no network has reached {LEARNT}: with so few images all are still learning)"
         slope = results.values("largest_gradient", method="gradient").max()
         start = results.values("accuracy", method="gradient")
         return [
             Verdict(
-                wide, f"at least 0.9 of the best accuracy of all methods, asked of half the rates: {'; '.join(ranges)}"
+                wide if learnt else None,
+                f"at least 0.9 of the best accuracy of all methods, asked of half the rates: {'; '.join(ranges)}{why}",
             ),
-            Verdict(equal, f"{'; '.join(bests)}; LFP-ε and surrogate gradients may differ by 0.02"),
+            Verdict(
+                equal if learnt else None,
+                f"{'; '.join(bests)}; LFP-ε and surrogate gradients may differ by 0.02{why}",
+            ),
             Verdict(lower, f"least rate with 0.95 of the own best accuracy: {'; '.join(plateaus)}"),
             Verdict(bool(slope == 0), f"largest gradient {slope:g}; accuracy {spread(start)}, as at the start"),
         ]
