@@ -91,7 +91,8 @@ def test_links_lead_somewhere(page):
     for target, mark in re.findall(r"\]\(([^)\s#:]*\.md|)#([^)\s]+)\)", BY_NAME[page].read_text()):
         linked = (BY_NAME[page].parent / target).read_text() if target else BY_NAME[page].read_text()
         headings = [re.sub(r"[^\w\- ]", "", each).strip().lower() for each in re.findall(r"^#+ (.*)", linked, re.M)]
-        assert mark in [each.replace(" ", "-") for each in headings], f"{page}: {target}#{mark}"
+        places = [each.replace(" ", "-") for each in headings] + re.findall(r'<a id="([^"]+)"></a>', linked)
+        assert mark in places, f"{page}: {target}#{mark}"
 
 
 def test_equations_stand_where_the_page_says():
