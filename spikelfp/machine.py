@@ -15,6 +15,7 @@ Signals: Ctrl-C and SIGTERM let training finish its step and save.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import torch
@@ -266,6 +268,22 @@ def split(run: Run, size: int, grain: int, pieces: int = 4) -> None:
         worker.calls.put(job)
     job.work()
     job.finish()
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+def process_context(*loaded: str) -> Any:
+    """Return how processes are started: from a server that has loaded some modules, and has computed nothing.
+
+    Args:
+        *loaded: names of the modules; where there is no such server, each process loads its own.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*loaded])
+    return context
 
 
 # --- signals -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import multiprocessing
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ import yaml
 
 from spikelfp.files import write_text
 from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
+from spikelfp.machine import process_context
 from spikelfp.training.run_folder import FOUND
 
 Options = Mapping[str, Any]
@@ -82,7 +82,9 @@ def once(folder: Path, options: Options) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not begun:
         _cpu(folder).unlink(missing_ok=True)
-    process = _context().Process(target=_train, args=([*given, "--no-report", "--out", str(folder)], folder))
+    process = process_context("spikelfp.training.run").Process(
+        target=_train, args=([*given, "--no-report", "--out", str(folder)], folder)
+    )
     process.start()
     try:
         process.join()
@@ -90,15 +92,6 @@ def once(folder: Path, options: Options) -> None:
         process.terminate()  # where this one was interrupted
     if process.exitcode:
         raise RuntimeError(f"{folder}: ended with status {process.exitcode}: {_log(folder).read_text()[-400:]}")
-
-
-def _context() -> Any:
-    """Return how processes are started: from a server that has loaded torch, and has computed nothing."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["spikelfp.training.run"])
-    return context
 
 
 def _log(folder: Path) -> Path:

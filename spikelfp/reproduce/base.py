@@ -22,6 +22,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -243,10 +244,8 @@ def grid(**axes: Sequence[Any]) -> Iterator[dict[str, Any]]:
     Args:
         **axes: values of each setting.
     """
-    names = list(axes)
-    shape = [len(axes[name]) for name in names]
-    for place in np.ndindex(*shape):
-        yield {name: axes[name][number] for name, number in zip(names, place, strict=True)}
+    for values in product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
 
 
 def named(**settings: Any) -> Part:

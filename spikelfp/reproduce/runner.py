@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -34,7 +33,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 from spikelfp import plugins
 from spikelfp.errors import DataError, MachineError, RunFolderError, UserError
 from spikelfp.files import Kind, content_of, owned, write_text, write_whole
-from spikelfp.machine import Stop, stop_on_interrupt
+from spikelfp.machine import Stop, process_context, stop_on_interrupt
 from spikelfp.reproduce.base import VERDICTS, Desk, Experiment, Part, Results, Row, Verdict, cell, experiments
 from spikelfp.terminal import bar_text, plain, progress
 from spikelfp.training.run import Interrupted, own_random_numbers
@@ -204,6 +203,14 @@ def _check_folder(folder: Path, plan: Plan) -> None:
             raise RunFolderError(
                 f"{folder} holds {plain(is_)}, and {want} is asked for: move it away, or name another --out"
             )
+    begun, now = found.get("versions"), _versions()
+    if begun != now:
+        written = "; ".join(_in_words(each) for each in (begun, now) if isinstance(each, dict))
+        raise RunFolderError(f"{folder} was begun with other versions ({plain(written)}): name another --out")
+
+
+def _in_words(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def _read(folder: Path, part: Part) -> list[Row] | None:
@@ -280,15 +287,6 @@ def run_part(plan: Plan, part: Part, folder: Path) -> None:
     write_text(f"{path}.json", json.dumps(held) + "\n")
 
 
-def _context() -> Any:
-    """Return how processes are started: from a server that has loaded torch, and has computed nothing."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["spikelfp.reproduce.runner", "spikelfp.training.run"])
-    return context
-
-
 def _work(plan: Plan, part: Part, folder: Path, names: Sequence[str]) -> None:
     """Compute a part in a process of its own; an error is left in a file, the first line for users."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server of processes may have ignored
@@ -311,7 +309,8 @@ def _work(plan: Plan, part: Part, folder: Path, names: Sequence[str]) -> None:
 def _side_by_side(
     plan: Plan, parts: Sequence[Part], folder: Path, jobs: int, stop: Stop, tell: Callable[[Part, float], None]
 ) -> None:
-    context, waiting = _context(), list(parts)
+    context = process_context("spikelfp.reproduce.runner", "spikelfp.training.run")
+    waiting = list(parts)
     names = plugins.loaded()
     running: dict[Any, tuple[Part, float]] = {}
     stop.begin()
@@ -457,6 +456,5 @@ def page(plan: Plan, experiment: Experiment, verdicts: Sequence[Verdict]) -> str
         for claim, verdict in zip(experiment.claims, verdicts, strict=True)
     ]
     seeds = "one seed" if plan.seeds == 1 else f"mean ± standard deviation over {plan.seeds} seeds"
-    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
-    lines += ["", f"Numbers: {seeds}. All of them are in [results.csv](results.csv). {versions}.", ""]
+    lines += ["", f"Numbers: {seeds}. All of them are in [results.csv](results.csv). {_in_words(_versions())}.", ""]
     return "\n".join([*lines, f"    {plan.command()}", ""])

@@ -108,6 +108,13 @@ def test_a_folder_of_other_options_is_refused(sample, tmp_path, options, said):
         reproduce(**{"name": "sample", "out": tmp_path / "out"} | options)
 
 
+def test_parts_of_other_versions_are_not_mixed(sample, tmp_path, monkeypatch):
+    reproduce("sample", tmp_path / "out")
+    monkeypatch.setattr("spikelfp.reproduce.runner.version", lambda name: "0.0.1")
+    with pytest.raises(RunFolderError, match=r"begun with other versions \(spikelfp .*; spikelfp 0\.0\.1, "):
+        reproduce("sample", tmp_path / "out")
+
+
 def test_a_folder_of_something_else_is_refused(sample, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match=r"holds .* and no experiment: name another --out"):
