@@ -1,12 +1,14 @@
 """Methods without a backward pass between layers beside the F³ paper's values: ``python -m benchmarks.forward_only``.
 
-Each section (:data:`SECTIONS`) is a table of the paper, or a question of ours: MNIST, wine quality, SGEMM, depth, a
-Vision Transformer, feedback weights and error information, and spiking networks. Every number is that of a run of
+Each section (:data:`SECTIONS`) is a table of the paper, or a question of ours: MNIST, wine quality, SGEMM, and spiking
+networks. Depth, a Vision Transformer, feedback weights and error information are figures of ``spikelfp reproduce``:
+``f3-fig2`` to ``f3-fig4``. Every number is that of a run of
 ``spikelfp train`` in a folder of ``--runs``. A run that is finished is not run again, and one that was stopped goes on,
 so the command can be interrupted at any time. ``--collect`` runs nothing and reads what there is.
 
 All sections take many hours on two cores. Writes ``forward_only.json`` and ``forward_only.md``; sections that are
-left out keep the numbers that the file has. Without ``--out`` the tables of ``docs/forward_only.md`` are written, too.
+left out keep the numbers that the file has, and so do runs of the same options that have no folder. Without ``--out``
+the tables of ``docs/forward_only.md`` are written, too.
 """
 
 from __future__ import annotations
@@ -142,7 +144,8 @@ def main(given: list[str] | None = None, sections: dict[str, Section] = SECTIONS
     path = plan.folder / "forward_only.json"
     table: Table = json.loads(path.read_text())["networks"] if path.exists() and not options.quick else {}
     for name in options.only or sections:
-        table[name] = plan.measure(name, shortened(sections[name]) if options.quick else sections[name])
+        section = shortened(sections[name]) if options.quick else sections[name]
+        table[name] = plan.measure(name, section, table.get(name))
     table = {name: table[name] for name in sections if name in table}
     save("forward_only", "Runs of spikelfp train, one thread each", table, markdown, folder=plan.folder)
     if plan.folder == RESULTS:

@@ -6,7 +6,8 @@ them; it chooses its regularisation likewise. Every number is that of a run of `
 folder of ``--runs``: a run that is finished is not run again, and one that was stopped goes on. ``--collect`` runs
 nothing and reads what there is. A data set that is not at hand is left out by name. ``--quick`` needs no data.
 
-Writes ``arena.json``, ``arena.md`` and ``arena.png``; tasks that are left out keep the numbers that the file has.
+Writes ``arena.json``, ``arena.md`` and ``arena.png``; tasks that are left out keep the numbers that the file has, and
+so do runs of the same options that have no folder.
 """
 
 from __future__ import annotations
@@ -145,10 +146,12 @@ def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None
             table[name] = {"missing": missing}
             continue
         task = shortened(tasks[name]) if options.quick else tasks[name]
-        table[name] = plan.measure(name, task)
+        recorded = table.get(name, {})
+        table[name] = plan.measure(name, task, recorded)
         if task.parts:
             given, file = task.counts | plan.common, plan.runs / f"{name}_counts.json"
-            table[name]["counts"] = counts.once(file, task.parts, given, options.collect)
+            found = counts.once(file, task.parts, given, options.collect)
+            table[name]["counts"] = recorded.get("counts") if found is None else found
     table = {name: table[name] for name in tasks if name in table}
     how = "Every method chose one of four options on a validation part; runs of spikelfp train, one thread each"
     save("arena", how, table, markdown, plot, folder=plan.folder)

@@ -1,7 +1,8 @@
 """Tables of trained networks: a section has rows, and a row runs of ``spikelfp train`` with options that were chosen.
 
 Options are chosen by the validation score of the last epoch. Every run is a folder; those that are finished are not
-run again (:mod:`benchmarks.trained.folders`).
+run again (:mod:`benchmarks.trained.folders`). Nor are those whose scores stand in the results already, with the same
+options: rows and seeds can be added on a machine that has no folders of the others.
 """
 
 from __future__ import annotations
@@ -80,10 +81,20 @@ class Runner:
         folder: of all runs.
         common: options of every run, such as the data folder.
         collect: whether nothing is run.
+        recorded: rows of the section in the results that there are.
     """
 
-    def __init__(self, name: str, section: Section, folder: Path, common: dict[str, Any], collect: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        section: Section,
+        folder: Path,
+        common: Options,
+        collect: bool,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name, self.section, self.folder, self.common, self.collect = name, section, folder, common, collect
+        self.recorded = recorded or {}
 
     def found(self, name: str, options: dict[str, Any]) -> Found | None:
         """Carry out a run if need be, and read it.
@@ -105,18 +116,28 @@ class Runner:
     def row(self, key: str, row: Row, seeds: int) -> dict[str, Any]:
         """Choose the options of a row, train with them once a seed, and gather the scores of each epoch."""
         options = self.section.options | row.options
-        tuning = []
-        for number, choice in enumerate(row.choices if len(row.choices) > 1 else ()):
+        recorded = self.recorded.get(key, {})
+        tuning: list[Options] = []
+        if len(row.choices) > 1 and [one["choice"] for one in recorded.get("tuning", [])] == list(row.choices):
+            chosen = _best(recorded["tuning"], self.section.score)
+            if recorded["command"] == _command(options | chosen):
+                tuning = recorded["tuning"]
+        for number, choice in enumerate(row.choices if len(row.choices) > 1 and not tuning else ()):
             found = self.found(f"{key}_try{number}", options | choice | self.section.tuning | {"seed": 0})
             if found is not None and found.summary is not None:
                 tuning.append({"choice": choice, "score": found.epochs[-1][f"validation_{self.section.score}"]})
         if len(tuning) < len(row.choices) > 1:
             return {"tuning": tuning, "runs": []}
-        better = min if self.section.score == "loss" else max
-        chosen = better(tuning, key=lambda one: one["score"])["choice"] if tuning else dict(*row.choices[:1])
+        chosen = _best(tuning, self.section.score) if tuning else dict(*row.choices[:1])
+        command = _command(options | chosen)
+        same = recorded.get("runs", []) if recorded.get("command") == command else []
+        before = {run["seed"]: run for run in same if run["finished"] or self.collect}
         runs = []
         variants = self.section.variants or ({},) * seeds
         for number, variant in enumerate(variants):
+            if number in before and not (self.folder / f"{self.name}_{key}_s{number}").exists():
+                runs.append(before[number])
+                continue
             seed = 0 if self.section.variants else number
             found = self.found(f"{key}_s{number}", options | chosen | variant | {"seed": seed})
             if found is not None:
@@ -133,8 +154,18 @@ class Runner:
                         "cpu_seconds": found.cpu_seconds,
                     }
                 )
-        shown = {name: value for name, value in (options | chosen).items() if name != "plugin"}
-        return {"command": " ".join(words(shown)), "chosen": chosen, "tuning": tuning, "runs": runs}
+        return {"command": command, "chosen": chosen, "tuning": tuning, "runs": runs}
+
+
+def _best(tuning: list[Options], score: str) -> Options:
+    """Return the options with the best score."""
+    better = min if score == "loss" else max
+    chosen: Options = better(tuning, key=lambda one: one["score"])["choice"]
+    return chosen
+
+
+def _command(options: Options) -> str:
+    return " ".join(words({name: value for name, value in options.items() if name != "plugin"}))
 
 
 @dataclass(frozen=True)
@@ -155,12 +186,18 @@ class Plan:
     seeds: int
     methods: tuple[str, ...] | None = None
 
-    def measure(self, name: str, section: Section) -> Any:
-        """Measure a section: scores of all epochs and runs of each row."""
+    def measure(self, name: str, section: Section, recorded: Mapping[str, Any] | None = None) -> Any:
+        """Measure a section: scores of all epochs and runs of each row.
+
+        Args:
+            name: of the section.
+            section: its settings.
+            recorded: what this returned before, by which runs are known that have no folder here.
+        """
         found: dict[str, Any] = {}
         for key, row in section.rows.items():
             collect = self.methods is not None and key not in self.methods
-            runner = Runner(name, section, self.runs, self.common, collect)
+            runner = Runner(name, section, self.runs, self.common, collect, (recorded or {}).get("rows"))
             found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, section.seeds or self.seeds)}
         about = {key: getattr(section, key) for key in ("title", "about", "unit", "cost", "gap")}
         return about | {"epochs": section.options["epochs"], "rows": found}

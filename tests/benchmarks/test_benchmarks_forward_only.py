@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from benchmarks import forward_only
 from benchmarks.forward.sections import SECTIONS, shortened
 from benchmarks.record import RESULTS
 from benchmarks.trained.folders import OtherRunError, check, words
-from benchmarks.trained.table import Row, Section
+from benchmarks.trained.table import Plan, Row, Section
 from spikelfp.training.config import RunConfig
 
 OPTIONS = {"data": "digits", "model": "mlp", "hidden": (4,), "epochs": 1, "batch_size": 500}
@@ -81,6 +82,34 @@ def test_a_row_is_a_run_and_a_line_of_the_table(tmp_path, capsys):
     summary = json.loads((tmp_path / "runs" / "last_llo_s0" / "summary.json").read_text())
     assert [run["scores"] for run in found] == [[pytest.approx(summary["score"]["value"])]]
     assert f"| LLO | {summary['score']['value']:.4f} | 1 | 1 |" in capsys.readouterr().out
+
+
+def test_runs_that_the_results_hold_are_not_run_again(tmp_path):
+    run = {"seed": 0, "finished": True, "scores": [0.5], "seconds": [1.0], "memory_mb": 1, "cpu_seconds": 1.0}
+    row = {
+        "name": "F³",
+        "paper": 0.5,
+        "command": "--data digits --model mlp --hidden 4 --epochs 1 --batch-size 500 --method f3 --lr 0.01",
+        "chosen": {"lr": 1e-2},
+        "tuning": [{"choice": {"lr": 1e-3}, "score": 0.1}, {"choice": {"lr": 1e-2}, "score": 0.2}],
+        "runs": [run],
+    }
+    other = row | {"command": "--data digits --method drtp --lr 0.01", "tuning": []}  # of other options
+    unfinished = row | {"runs": [run | {"finished": False, "scores": [0.4]}]}
+    plan = Plan(tmp_path, tmp_path / "runs", {}, seeds=1, methods=())
+    measured = plan.measure("tiny", TINY, {"rows": {"f3": row, "drtp": other}})["rows"]
+    assert measured["f3"] == row
+    assert measured["drtp"]["runs"] == []
+    assert plan.measure("tiny", TINY, {"rows": {"f3": unfinished}})["rows"]["f3"] == unfinished
+    worse = [{"choice": one["choice"], "score": 1 - one["score"]} for one in row["tuning"]]
+    assert plan.measure("tiny", TINY, {"rows": {"f3": row | {"tuning": worse}}})["rows"]["f3"]["runs"] == []
+    second, alone = Plan(tmp_path, tmp_path / "runs", {}, seeds=2), replace(TINY, rows={"f3": TINY.rows["f3"]})
+    stopped = run | {"seed": 1, "finished": False}
+    found = second.measure("tiny", alone, {"rows": {"f3": row | {"runs": [run, stopped]}}})["rows"]["f3"]
+    assert [each["seed"] for each in found["runs"]] == [0, 1]
+    assert found["runs"][0] == run
+    assert found["runs"][1]["finished"]
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == ["tiny_f3_s1"]
 
 
 def test_a_run_that_fails_says_why(tmp_path):
