@@ -92,7 +92,7 @@ def draw(found: Explained, theme: Theme = LIGHT) -> Figure:
         texts = [(predicted, theme.ink), (f"is {right}", theme.accent)] if right else [(predicted, theme.ink)]
         for line, (text, colour) in enumerate(reversed(texts)):
             up = 1 - (TOP - 9 - 14 * line) / height
-            figure.text(across, up, fit(text, SIDE + GAP - 6), fontsize=SMALL, color=colour, ha="center")
+            figure.text(across, up, fit(text, SIDE - 4), fontsize=SMALL, color=colour, ha="center")
         upper, lower = (place(figure, left, TOP + row * (SIDE + GAP), SIDE, SIDE) for row in range(2))
         shown, split = flat(sequence), flat(worth)
         if shown.ndim == 3:

@@ -10,12 +10,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_events import CAMERA, LINE, recorded
+from report_events import CAMERA, LINE, folder_of, recorded
 
-from spikelfp.report import show_events
+from spikelfp.report import show_events, write_report
+from spikelfp.training.config import RunConfig
+from spikelfp.training.run import train
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (420, 1600)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path to lay the page out")
 
 MEASURE = """<!DOCTYPE html><html><body>{frames}<pre id="found"></pre><script>
 addEventListener("load", () => {{
@@ -38,8 +42,7 @@ addEventListener("load", () => {{
 
 def measured(page: Path) -> list[dict[str, object]]:
     """Findings of a headless Chromium in the page, at each of the widths."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on the path to lay the page out")
+    assert CHROMIUM is not None
     frames = "".join(f'<iframe src="{page.name}" style="width:{width}px;height:900px;border:0"></iframe>'
                      for width in WIDTHS)  # fmt: skip
     around = page.with_name("around.html")
@@ -54,18 +57,38 @@ def measured(page: Path) -> list[dict[str, object]]:
     return json.loads(html.unescape(text[1]))
 
 
-@pytest.mark.parametrize("sensor", [CAMERA, LINE], ids=["camera", "line"])
-def test_nothing_of_a_recording_is_clipped(tmp_path, sensor):
-    page = tmp_path / "page.html"
-    note = "3 events before the first word of time were left out: " + "a_long_name_of_a_file" * 4 + ".raw"
-    show_events(recorded(sensor), sensor, page, name="a recording", notes=[note])
+def check_page(page: Path, pictures: int) -> None:
     found = measured(page)
     assert [each["width"] for each in found] == list(WIDTHS)
     for each in found:
         assert each["scroll"] <= each["width"], each
         assert each["clipped"] == []
-        assert len(each["pictures"]) >= 4
+        assert len(each["pictures"]) >= pictures
         assert all(natural > 0 and shown > 100 for natural, shown in each["pictures"])
+
+
+@pytest.mark.parametrize("sensor", [CAMERA, LINE], ids=["camera", "line"])
+def test_nothing_of_a_recording_is_clipped(tmp_path, sensor):
+    page = tmp_path / "page.html"
+    note = "3 events before the first word of time were left out: " + "a_long_name_of_a_file" * 4 + ".raw"
+    show_events(recorded(sensor), sensor, page, name="a recording", notes=[note])
+    check_page(page, pictures=4)
+
+
+@pytest.mark.parametrize("kind", ["spiking-mlp", pytest.param("spiking-lenet", marks=pytest.mark.slow)])
+def test_nothing_of_a_run_is_clipped(trained, kind):
+    check_page(write_report(trained(kind)), pictures=5)
+
+
+@pytest.mark.slow
+def test_nothing_of_a_run_with_long_names_is_clipped(tmp_path):
+    folder = folder_of(CAMERA, tmp_path / ("recordings_of_" + "a_very_long_campaign_" * 4))
+    for number, place in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
+        place.rename(place.with_name(f"{number}_a_gesture_with_an_endless_name_of_letters_without_a_space"))
+    config = RunConfig(data=f"folder:{folder}", cache_dir=str(tmp_path / "cache"), hidden=(16,), steps=6, epochs=1,
+                       batch_size=8, device="cpu")  # fmt: skip
+    train(config, tmp_path / "run", progress=False)
+    check_page(write_report(tmp_path / "run"), pictures=5)
 
 
 def test_a_page_that_is_too_wide_is_found(tmp_path):
