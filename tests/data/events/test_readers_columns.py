@@ -12,7 +12,9 @@ import scipy.io
 from hypothesis import given, settings
 
 from spikelfp.data.events import EVENT, Sensor
+from spikelfp.data.events.readers import mat as mat_reader
 from spikelfp.data.events.readers import read, read_bytes
+from spikelfp.data.events.readers.base import check_room
 from spikelfp.data.events.readers.mat import variables
 from spikelfp.errors import DataError
 from spikelfp.untrusted import bounds
@@ -216,6 +218,24 @@ def test_matlab_that_would_fill_the_memory(monkeypatch):
         DataError, match=r"^here: the variable at byte 128 is damaged .made to fill the memory: 7826 bytes become more"
     ):
         read_bytes(content, ".mat", "here")
+
+
+def test_matlab_that_is_larger_than_the_memory_that_is_free(monkeypatch):
+    """The size of a compressed variable is not stated: it is unpacked piece by piece, as far as there is room."""
+    content = mat(t=np.arange(10**5), x=np.zeros(10**5))
+    monkeypatch.setattr("spikelfp.data.events.readers.mat.PIECE", 1000)
+    assert len(read_bytes(content, ".mat", "here").events) == 10**5
+    monkeypatch.setattr("spikelfp.data.events.readers.base.ALWAYS", 2000)
+    monkeypatch.setattr("spikelfp.data.events.readers.base.available", lambda device: 2500)
+    unpacked: list[int] = []
+    monkeypatch.setattr(
+        mat_reader, "check_room", lambda needed, what: (unpacked.append(needed), check_room(needed, what))
+    )
+    with pytest.raises(
+        DataError, match=r"^here: its variables take up to 1 MiB of memory while they are read, and 1 MiB"
+    ):
+        read_bytes(content, ".mat", "here")
+    assert unpacked == [2000, 4000]
 
 
 def test_arrays_that_are_refused():

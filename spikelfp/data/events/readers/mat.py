@@ -39,6 +39,7 @@ from spikelfp.data.events.readers.base import (
     Recording,
     Source,
     check_count,
+    check_room,
     choose,
     finish,
     from_columns,
@@ -63,6 +64,10 @@ _CLASSES = range(6, 16)  # double, single, and integers of 8 to 64 bits
 _STRUCT, _VARIABLE, _COMPRESSED = 2, 14, 15
 _COMPLEX = 0x08
 _DEEPEST = 4
+PIECE = 1 << 24
+"""Bytes that are unpacked at a time."""
+_TIMES = 2
+"""Bytes for each byte of unpacked variables while their columns are narrowed."""
 
 
 def variables(data: bytes, where: str) -> dict[str, Value]:
@@ -91,22 +96,34 @@ def variables(data: bytes, where: str) -> dict[str, Value]:
         try:
             content = memoryview(data)[at + 8 : end]
             if kind == _COMPRESSED:
-                stream = zlib.decompressobj()
-                unpacked = stream.decompress(content, left + 1)
-                if len(unpacked) > left:
-                    raise ValueError(f"made to fill the memory: {len(content)} bytes become more than {left}")
-                if not stream.eof:
-                    raise ValueError("its zlib stream does not end")
+                unpacked = _unpacked(content, left, where)
                 left -= len(unpacked)
                 kind, size = struct.unpack_from("<II", unpacked)
                 content = memoryview(unpacked)[8 : 8 + size]
             if kind == _VARIABLE:
                 name, value = _variable(content, 0)
                 found[name] = value
+        except DataError:
+            raise
         except (ValueError, struct.error, zlib.error) as error:
             raise DataError(f"{where}: the variable at byte {at} is damaged ({error})") from error
         at = end
     return found
+
+
+def _unpacked(content: memoryview, most_bytes: int, where: str) -> bytearray:
+    """Unpack a variable piece by piece: its size is not stated, and may be more than the memory that is free."""
+    stream, unpacked, rest = zlib.decompressobj(), bytearray(), bytes(content)
+    while not stream.eof:
+        piece = stream.decompress(rest, PIECE)
+        if not piece and not stream.unconsumed_tail:
+            raise ValueError("its zlib stream does not end")
+        rest = stream.unconsumed_tail
+        if len(unpacked) + len(piece) > most_bytes:
+            raise ValueError(f"made to fill the memory: {len(content)} bytes become more than {most_bytes}")
+        check_room(_TIMES * (len(unpacked) + len(piece)), f"{where}: its variables")
+        unpacked += piece
+    return unpacked
 
 
 def _elements(content: memoryview) -> Iterator[tuple[int, memoryview]]:
