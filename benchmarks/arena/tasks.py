@@ -66,6 +66,9 @@ ROWS = {
 RECURRENT_ROWS = {name: row for name, row in ROWS.items() if name != "decolle"}
 """Methods of recurrent networks: DECOLLE has none (Kaiser et al. 2020)."""
 
+CONVOLUTIONAL_ROWS = {name: ROWS[name] for name in ("lfp", "surrogate")}
+"""Methods that are compared on a network of two convolutions too."""
+
 EPOCHS = 20
 ALIKE = "Options are chosen on a fifth of the training part, after 20 epochs of the rest."
 
@@ -122,6 +125,19 @@ TASKS: dict[str, Task] = {
         parts=1,
         counts={"data": "nmnist-fold-0", "steps": 1, "levels": 255} | PLUGIN,
     ),
+    "nmnist-conv": Task(
+        "N-MNIST, two convolutions, T 20",
+        f"The network that event data of cameras have by default. Recordings are shifted by up to a pixel in training. "
+        f"Mean over {FOLDS} folds of all recordings at hand. Options are chosen on a fifth of the training part of the "
+        "first fold.",
+        {
+            "data": "nmnist-fold-0", "model": "lif-conv", "pool": "avg", "steps": 20, "levels": 2, "epochs": EPOCHS,
+            "batch_size": 32, "reset": "zero", "augmentations": "shift=1",
+        } | PLUGIN,
+        CONVOLUTIONAL_ROWS,
+        tuning={"validation": 0.2},
+        variants=tuple({"data": f"nmnist-fold-{number}"} for number in range(FOLDS)),
+    ),
     "braille": Task(
         "Braille, recurrent, 512 neurons, T 26",
         ALIKE,
@@ -164,7 +180,12 @@ TASKS: dict[str, Task] = {
     ),
 }  # fmt: skip
 
-NEEDS = {"nmnist": "nmnist", **{name: name for name in ("mnist", "fashion-mnist", "braille", "fsdd-cochlea")}}
+NEEDS = {name: name for name in ("mnist", "fashion-mnist", "nmnist", "braille", "fsdd-cochlea")}
+NEEDS["nmnist-conv"] = "nmnist"
+    "nmnist": "nmnist",
+    "nmnist-conv": "nmnist",
+    **{name: name for name in ("mnist", "fashion-mnist", "braille", "fsdd-cochlea")},
+}
 """Data sets that have to be at hand."""
 
 
