@@ -182,10 +182,6 @@ TASKS: dict[str, Task] = {
 
 NEEDS = {name: name for name in ("mnist", "fashion-mnist", "nmnist", "braille", "fsdd-cochlea")}
 NEEDS["nmnist-conv"] = "nmnist"
-    "nmnist": "nmnist",
-    "nmnist-conv": "nmnist",
-    **{name: name for name in ("mnist", "fashion-mnist", "braille", "fsdd-cochlea")},
-}
 """Data sets that have to be at hand."""
 
 
