@@ -16,7 +16,7 @@ import yaml
 
 from spikelfp.files import write_text
 from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
-from spikelfp.machine import process_context
+from spikelfp.machine import process_context, stop_on_interrupt
 from spikelfp.training.run_folder import FOUND
 
 Options = Mapping[str, Any]
@@ -87,7 +87,8 @@ def once(folder: Path, options: Options) -> None:
     )
     process.start()
     try:
-        process.join()
+        with stop_on_interrupt():  # else SIGTERM would end this process alone
+            process.join()
     finally:
         process.terminate()  # where this one was interrupted
     if process.exitcode:
