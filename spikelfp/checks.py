@@ -92,6 +92,24 @@ def network(value: Any) -> Module:
     return value
 
 
+def graph_of(value: Any) -> Module:
+    """Return a network through which credit can be handed back.
+
+    Args:
+        value: a module of torch.
+
+    Raises:
+        UserError: for anything else, and a network that was made in ``torch.inference_mode``.
+    """
+    net = network(value)
+    if any(p.is_inference() for p in net.parameters()):
+        raise UserError(
+            "the network was made in torch.inference_mode, whose tensors hand nothing back: make it outside, or copy "
+            "it there, copy.deepcopy(net)"
+        )
+    return net
+
+
 def tensor(name: str, value: Any) -> Tensor:
     """Return a dense tensor of real numbers or truth values.
 

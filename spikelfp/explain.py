@@ -38,6 +38,7 @@ from spikelfp.training.evaluation import evaluating
 __all__ = ["Deletion", "InputEvents", "deletion", "events", "predicted", "relevance", "weight_relevance"]
 
 
+@torch.inference_mode(False)
 def relevance(
     net: Module,
     x: Tensor,
@@ -73,6 +74,7 @@ def relevance(
     return torch.zeros_like(given) if found is None else given * found
 
 
+@torch.inference_mode(False)
 def weight_relevance(
     net: Module,
     x: Tensor,
@@ -142,6 +144,7 @@ def _explaining(
     mask: Tensor | None,
 ) -> Iterator[Tensor]:
     """Hand the outputs of a class back; within the block the inputs and the parameters hold what arrived there."""
+    checks.graph_of(net)
     lent = nullcontext() if rule is None else lending(net, rule)
     with evaluating(net, 0, given.device), untouched(net), _spikes_alone(net), lent, torch.enable_grad():
         # Steps of a constant input are one tensor seen T times; here each of them has a relevance of its own.

@@ -48,6 +48,7 @@ _UNCHANGED = (
 """Layers that hand on what they get in evaluation."""
 
 
+@torch.inference_mode(False)  # the copy is to be trained
 @torch.no_grad()
 def fold_batchnorm(net: Net, x: Tensor | None = None) -> Net:
     """Fold each BatchNorm into the layer of weights in front of it.

@@ -581,17 +581,17 @@ def _masks(
         }
         return Masks(net, {k: v.view(parameters[k].shape) for k, v in _kept(ranked, rate, scope).items()})
     units = {}
-    for name in _with_units(net, [each.removesuffix(".weight") for each in scores]):
-        own, weight = scores[f"{name}.weight"].double().flatten(1), parameters[f"{name}.weight"].flatten(1)
+    for name in _with_units(net, [each.rpartition(".")[0] for each in scores]):
+        own, weight = scores[_key(name)].double().flatten(1), parameters[_key(name)].flatten(1)
         value = own.abs().mean(1) if by_mean else own.sum(1).abs()
         value = torch.where((weight == 0).all(1).to(value.device), -1.0, value)
         value[value.argmax()] = math.inf  # one stays
         units[name] = value
     kept: dict[str, Tensor] = {}
     for name, stays in _kept(units, rate, scope).items():
-        weight = parameters[f"{name}.weight"]
+        weight = parameters[_key(name)]
         stays = stays.to(weight.device) | torch.isinf(units[name]).to(weight.device)
-        kept[f"{name}.weight"] = stays.view(-1, *[1] * (weight.ndim - 1)).expand(weight.shape).clone()
+        kept[_key(name)] = stays.view(-1, *[1] * (weight.ndim - 1)).expand(weight.shape).clone()
         if f"{name}.bias" in parameters:
             kept[f"{name}.bias"] = stays.clone()
     return Masks(net, kept)
@@ -711,6 +711,7 @@ _FLAT = (nn.Flatten, torch.nn.Flatten)
 _RESIZED = (nn.Linear, nn.Conv2d, *WEIGHTED)
 
 
+@torch.inference_mode(False)  # the copy is to be trained
 @torch.no_grad()
 def shrink(net: Net) -> Net:
     """Remove the neurons that have no effect: the outputs stay the same, up to the order of sums.

@@ -263,6 +263,15 @@ def test_a_smaller_network_gives_the_same_outputs(bias, rate):
     assert list(small.state_dict()) == list(net.state_dict())
 
 
+def test_copies_are_made_to_be_trained_in_every_mode():
+    for mode in (torch.no_grad, torch.inference_mode):
+        net = zeroed(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        with mode():
+            copies = pruning.shrink(net), fold_batchnorm(torch.nn.Sequential(nn.Linear(3, 4), torch.nn.BatchNorm1d(4)))
+        assert copies[0][0].out_features == 3
+        assert not any(p.is_inference() for each in copies for p in each.parameters())
+
+
 def test_neurons_that_lead_nowhere_are_removed_too():
     net, x = mlp(4, 6, 3), torch.randn(1, 5, 4).double()
     with torch.no_grad():
@@ -423,6 +432,7 @@ def moved_on(net):
             UserError, "NaN",
         ),
         (lambda net: pruning.prune(parametrizations.weight_norm(net[0]), 0.5), UserError, "computed at every run"),
+        (lambda net: pruning.prune(net[0], 0.5, structured=True), UserError, "no layer has hidden neurons"),
         (lambda net: pruning.prune(net, 0.5, layers="2", structured=True), UserError, "no layer has hidden neurons"),
         (
             lambda net: pruning.prune(

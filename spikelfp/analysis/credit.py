@@ -60,6 +60,7 @@ class LayerReward:
         return float(self.reward.double().abs().mean())
 
 
+@torch.inference_mode(False)
 def layer_rewards(
     net: Module,
     x: Tensor,
@@ -88,7 +89,7 @@ def layer_rewards(
         UserError: where nothing is handed back, and for neurons that are outputs and also drive others.
         ShapeError: for rewards of another shape than the outputs.
     """
-    checks.network(net)
+    checks.graph_of(net)
     if not callable(reward):
         raise UserError(f"reward is a function of outputs and labels, such as rewards.Softmax(), got {reward!r:.80}")
     if not isinstance(x, Tensor) or x.layout is not torch.strided or not x.is_floating_point():
@@ -181,6 +182,7 @@ class Shattering:
     autocorrelation: Tensor
 
 
+@torch.inference_mode(False)
 def shattering(
     net: Module,
     *,

@@ -32,7 +32,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 
 from spikelfp import checks, plugins
-from spikelfp.errors import DataError, MachineError, RunFolderError, UserError
+from spikelfp.errors import DataError, MachineError, PluginError, RunFolderError, UserError
 from spikelfp.files import Kind, content_of, owned, write_text, write_whole
 from spikelfp.machine import Stop, process_context, stop_on_interrupt
 from spikelfp.reproduce.base import VERDICTS, Desk, Experiment, Part, Results, Row, Verdict, cell, experiments
@@ -180,7 +180,7 @@ def reproduce(
     """
     experiment = experiment_of(name)
     own = 1 if quick else experiment.seeds
-    plan = Plan(name, quick, own if seeds is None else _seeds(seeds), data_dir)
+    plan = Plan(name, quick, _seeds(own if seeds is None else seeds), data_dir)
     jobs = checks.whole("jobs", jobs, 1)
     folder = Path(out)
     _check_folder(folder, plan)
@@ -384,9 +384,10 @@ def _work(plan: Plan, part: Part, folder: Path, names: Sequence[str]) -> None:
     except UserError as mistake:
         write_text(error, str(mistake))
         raise SystemExit(2) from None
-    except BaseException:
-        write_text(error, traceback.format_exc())
-        raise SystemExit(1) from None
+    except BaseException as failure:
+        blamed = plugins.blamed(failure)
+        write_text(error, blamed or traceback.format_exc())
+        raise SystemExit(3 if blamed else 1) from None
 
 
 def _side_by_side(
@@ -427,6 +428,7 @@ def _check_exit(folder: Path, part: Part, status: int) -> None:
 
     Raises:
         UserError: for a mistake of the user.
+        PluginError: for an error in the code of a plug-in.
         MachineError: for a process that was killed, as for want of memory.
         RuntimeError: for any other failure, with where it was.
     """
@@ -434,9 +436,9 @@ def _check_exit(folder: Path, part: Part, status: int) -> None:
         return
     path = folder / "parts" / f"{part.name}.error"
     text = path.read_text() if path.exists() else ""
-    if status == 2 and text:
+    if status in (2, 3) and text:
         path.unlink()
-        raise UserError(text)
+        raise UserError(text) if status == 2 else PluginError(text)
     if text:
         raise RuntimeError(f"part {part.name} failed:\n{text}")
     raise MachineError(f"the process of part {part.name} ended with status {status}; the same command goes on")
@@ -491,9 +493,9 @@ def write(plan: Plan, folder: Path) -> list[Verdict]:
     from matplotlib.figure import Figure
 
     found, experiment = results(plan, folder), plan.experiment
-    verdicts = list(experiment.judge(found))
-    if wrong := [each for each in verdicts if not isinstance(each, Verdict)]:
-        raise UserError(f"experiment {plan.name} is faulty: judge() returns a list of Verdict, got {wrong[0]!r:.80}")
+    verdicts = experiment.judge(found)
+    if not isinstance(verdicts, (list, tuple)) or not all(isinstance(each, Verdict) for each in verdicts):
+        raise UserError(f"experiment {plan.name} is faulty: judge() returns a list of Verdict, got {verdicts!r:.80}")
     if len(verdicts) != len(experiment.claims):
         raise UserError(
             f"experiment {plan.name} is faulty: it has {len(experiment.claims)} claims and {len(verdicts)} verdicts"

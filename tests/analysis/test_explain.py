@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,22 @@ def test_events_are_listed_with_the_most_relevant_first():
 
 
 CLASSES = torch.zeros(4, dtype=torch.long)
+
+
+def test_what_is_explained_does_not_depend_on_the_mode_of_torch():
+    net = network(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    x = torch.rand(2, 4, 6).double()
+    wanted, weights = explain.relevance(net, x), explain.weight_relevance(net, x)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            again = x.clone()  # in the second mode, a tensor that no graph can hold
+            torch.testing.assert_close(explain.relevance(net, again), wanted, rtol=0, atol=0)
+            torch.testing.assert_close(explain.weight_relevance(net, again), weights, rtol=0, atol=0)
+    with torch.inference_mode():
+        made = network(nn.Linear(6, 3))
+    with pytest.raises(UserError, match=r"made in torch\.inference_mode"):
+        explain.relevance(made, x)
+    assert explain.relevance(copy.deepcopy(made), x).shape == x.shape
 
 
 def test_targets_in_lists_and_arrays_go_with_their_samples():
