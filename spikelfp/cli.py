@@ -249,7 +249,7 @@ def reproduce_command(
     """Run an experiment of the papers: results, figure, and what holds. A run that was stopped goes on."""
     from spikelfp.reproduce import experiments, reproduce
     from spikelfp.reproduce.base import VERDICTS
-    from spikelfp.reproduce.runner import cores
+    from spikelfp.reproduce.runner import cores, experiment_of
     from spikelfp.training.run import Interrupted
 
     if listed or name is None:
@@ -261,7 +261,7 @@ def reproduce_command(
         if as_json:
             print_json({"experiments": list(experiments)})
         return OK
-    experiment = experiments[name]
+    experiment = experiment_of(name)
     folder = out or f"runs/reproduce-{name}" + ("-quick" if quick else "")
     try:
         verdicts = reproduce(
@@ -284,6 +284,7 @@ def reproduce_command(
 
 def _show_experiments() -> None:
     from spikelfp.reproduce import experiments
+    from spikelfp.reproduce.runner import experiment_of
 
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -291,7 +292,7 @@ def _show_experiments() -> None:
     table.add_column("data")
     table.add_column("CPU min", justify="right", no_wrap=True)
     for name in experiments:
-        each = experiments[name]
+        each = experiment_of(name)
         data = ", ".join(kind.partition(":")[0] for kind in each.data)
         table.add_row(name, f"{each.title} ({each.source})", data or "none", f"{each.minutes * each.seeds:.3g}")
     Terminal().print(table)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from spikelfp import checks
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.functional.propagation import send_rewards
@@ -37,6 +38,7 @@ from spikelfp.training.evaluation import evaluating
 __all__ = ["Deletion", "InputEvents", "deletion", "events", "predicted", "relevance", "weight_relevance"]
 
 
+@torch.inference_mode(False)
 def relevance(
     net: Module,
     x: Tensor,
@@ -72,6 +74,7 @@ def relevance(
     return torch.zeros_like(given) if found is None else given * found
 
 
+@torch.inference_mode(False)
 def weight_relevance(
     net: Module,
     x: Tensor,
@@ -101,11 +104,14 @@ def weight_relevance(
     Raises:
         UserError: for what :func:`relevance` refuses.
     """
-    given = _checked(net, x)
+    given, batch_size = _checked(net, x), checks.whole("batch_size", batch_size, 1)
+    if not given.shape[1]:
+        raise ShapeError(f"the relevance of weights is that for a sample at least, got inputs {list(given.shape)}")
+    mask, wanted = checks.step_mask(mask, given), _wanted(target, given)
     found = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in net.named_parameters()}
-    for first in range(0, given.shape[1] if given.ndim > 1 else 0, batch_size):
+    for first in range(0, given.shape[1], batch_size):
         part = slice(first, first + batch_size)
-        own = target[part] if isinstance(target, Tensor) and target.ndim else target
+        own = None if wanted is None else wanted[part]
         part_mask = None if mask is None else mask[:, part]
         with _all_learning(net), _explaining(net, given[:, part], own, rule, part_mask):
             gradients = any(each.of_gradients for each in rules_in(net).values())
@@ -138,6 +144,7 @@ def _explaining(
     mask: Tensor | None,
 ) -> Iterator[Tensor]:
     """Hand the outputs of a class back; within the block the inputs and the parameters hold what arrived there."""
+    checks.graph_of(net)
     lent = nullcontext() if rule is None else lending(net, rule)
     with evaluating(net, 0, given.device), untouched(net), _spikes_alone(net), lent, torch.enable_grad():
         # Steps of a constant input are one tensor seen T times; here each of them has a relevance of its own.
@@ -146,7 +153,7 @@ def _explaining(
         if not outputs.requires_grad:
             raise UserError("nothing is handed back to the inputs: build the network of layers of spikelfp.nn")
         counted = torch.ones_like(outputs[..., :1]) if mask is None else _counted(mask, outputs)
-        chosen = _chosen(outputs.detach() * counted, target) * counted
+        chosen = _chosen(outputs.detach() * counted, _wanted(target, outputs)) * counted
         if any(each.of_gradients for each in rules_in(net).values()):
             torch.autograd.backward(outputs, chosen)
         else:
@@ -165,10 +172,24 @@ def predicted(net: Module, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
     Raises:
         UserError: for what :func:`relevance` refuses.
     """
+    return outputs_of(net, x, mask=mask).argmax(1)
+
+
+def outputs_of(net: Module, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Sum the outputs over the steps, ``[B, C]``; the largest is the class that is predicted.
+
+    Args:
+        net: the network.
+        x: inputs ``[T, B, …]``.
+        mask: boolean ``[T, B]``, the steps whose outputs count; ``None`` for all.
+
+    Raises:
+        UserError: for what :func:`relevance` refuses.
+    """
     given = _checked(net, x)
     with evaluating(net, 0, given.device):
         outputs = _outputs(net, given)
-        return (outputs if mask is None else outputs * _counted(mask, outputs)).sum(0).argmax(1)
+        return (outputs if mask is None else outputs * _counted(mask, outputs)).sum(0)
 
 
 @dataclass(frozen=True)
@@ -218,15 +239,16 @@ def deletion(
         seed: of the random deletions.
 
     Raises:
-        ShapeError: for labels or a relevance that do not fit the inputs.
-        UserError: for shares outside [0, 1], and what :func:`relevance` refuses.
+        ShapeError: for labels, a mask or a relevance that do not fit the inputs.
+        UserError: for shares outside [0, 1], a relevance with NaN, labels of classes that the network does not have,
+            and what :func:`relevance` refuses.
     """
-    given = _checked(net, x)
-    if not shares or any(not 0 <= each <= 1 for each in shares):
-        raise UserError(f"shares lie in [0, 1], got {tuple(shares)}")
+    given, shares = _checked(net, x), checks.shares("each of the shares", shares)
+    batch_size, seed = checks.whole("batch_size", batch_size, 1), checks.whole("seed", seed)
+    relevance = checks.finite("the relevance", relevance)
     if relevance.shape != x.shape:
         raise ShapeError(f"the relevance has shape {list(relevance.shape)}, and the inputs {list(x.shape)}")
-    _check_labels(labels, given)
+    labels, mask = checks.class_labels(labels, given), checks.step_mask(mask, given)
     generator = torch.Generator().manual_seed(seed)
     by_sample = given.transpose(0, 1)
     held, worth = (by_sample != 0).cpu(), relevance.detach().to("cpu", torch.float64).transpose(0, 1)
@@ -242,7 +264,7 @@ def deletion(
             kept = (places >= torch.ceil(share * count - 1e-9)).to(given.device)
             curve.append(_accuracy(net, (by_sample * kept).transpose(0, 1), labels, mask, batch_size))
         curves.append(tuple(curve))
-    return Deletion(tuple(map(float, shares)), *curves)
+    return Deletion(shares, *curves)
 
 
 @dataclass(frozen=True)
@@ -270,15 +292,20 @@ def events(x: Tensor, relevance: Tensor, sample: int = 0) -> InputEvents:
 
     Raises:
         ShapeError: for a relevance of another shape, and for inputs without steps and a batch.
-        UserError: for a sample that is not in the batch.
+        UserError: for a sample that is not in the batch, a relevance with NaN, and what is no dense tensor.
     """
+    x, relevance, sample = (
+        checks.tensor("x", x).detach(),
+        checks.finite("the relevance", relevance),
+        checks.whole("sample", sample),
+    )
     if relevance.shape != x.shape or x.ndim < 3:
         raise ShapeError(
             f"inputs [T, B, …] and their relevance have one shape, got {list(x.shape)} and {list(relevance.shape)}"
         )
-    if not 0 <= sample < x.shape[1]:
+    if sample >= x.shape[1]:
         raise UserError(f"there is no sample {sample} in a batch of {x.shape[1]}")
-    own, worth = x[:, sample], relevance[:, sample]
+    own, worth = x[:, sample], relevance[:, sample].detach()
     places = own.nonzero()
     found = worth[tuple(places.T)]
     order = found.argsort(descending=True, stable=True)
@@ -290,6 +317,7 @@ def events(x: Tensor, relevance: Tensor, sample: int = 0) -> InputEvents:
 
 def _checked(net: Module, x: Any) -> Tensor:
     """Return inputs in the dtype of the weights, or refuse them."""
+    checks.network(net)
     if not isinstance(x, Tensor) or x.layout is not torch.strided:
         kind = f"a {x.layout} tensor" if isinstance(x, Tensor) else type(x).__name__
         raise UserError(f"inputs are a dense tensor [T, B, …], got {kind}: hand over its dense values")
@@ -297,6 +325,11 @@ def _checked(net: Module, x: Any) -> Tensor:
         raise UserError(f"inputs are real numbers, got {x.dtype}: x.float() makes such numbers")
     if not torch.isfinite(x).all():
         raise UserError("the inputs hold NaN or infinity: look for them with torch.isfinite")
+    if x.ndim < 2 or not len(x):
+        raise ShapeError(
+            f"inputs have shape [T, B, …], with a step at least, got {list(x.shape)}; nn.constant(x, steps) turns a "
+            "static batch into a sequence"
+        )
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
     return x.detach().to(dtype)
 
@@ -338,29 +371,30 @@ def _outputs(net: Module, x: Tensor) -> Tensor:
     return outputs
 
 
-def _chosen(outputs: Tensor, target: int | Tensor | None) -> Tensor:
-    """Make the mask ``[B, C]`` of the outputs that are explained."""
-    batch, classes = outputs.shape[-2:]
+def _wanted(target: Any, x: Tensor) -> Tensor | None:
+    """Return the classes ``[B]`` that are explained in a batch ``[T, B, …]``; ``None`` for the predicted ones."""
     if target is None:
+        return None
+    try:
+        wanted = torch.as_tensor(target, device=x.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"target is a class, a whole number, or one of each sample, got {target!r:.80}") from None
+    if wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool:
+        raise UserError(f"target is a class, a whole number, or one of each sample, got {wanted.dtype}")
+    if wanted.shape not in ((), (x.shape[1],)):
+        raise ShapeError(f"target has shape {list(wanted.shape)}, and the batch {x.shape[1]} samples")
+    return wanted.expand(x.shape[1]).long()
+
+
+def _chosen(outputs: Tensor, wanted: Tensor | None) -> Tensor:
+    """Make the mask ``[B, C]`` of the outputs that are explained."""
+    classes = outputs.shape[-1]
+    if wanted is None:
         wanted = outputs.sum(0).argmax(1)
-    else:
-        wanted = torch.as_tensor(target, device=outputs.device)
-        if wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool:
-            raise UserError(f"target is a class, a whole number, or one of each sample, got {wanted.dtype}")
-        if wanted.shape not in ((), (batch,)):
-            raise ShapeError(f"target has shape {list(wanted.shape)}, and the batch {batch} samples")
-        wanted = wanted.expand(batch).long()
-        wrong = wanted[(wanted < 0) | (wanted >= classes)]
-        if len(wrong):
-            raise UserError(f"there is no class {int(wrong[0])}: the network has {classes} outputs")
+    wrong = wanted[(wanted < 0) | (wanted >= classes)]
+    if len(wrong):
+        raise UserError(f"there is no class {int(wrong[0])}: the network has {classes} outputs")
     return torch.nn.functional.one_hot(wanted, classes).to(outputs.dtype)
-
-
-def _check_labels(labels: Tensor, x: Tensor) -> None:
-    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
-        raise ShapeError(f"labels are classes [B], got {labels!r:.80}")
-    if x.ndim < 3 or x.shape[1] != len(labels):
-        raise ShapeError(f"{len(labels)} labels do not fit inputs of shape {list(x.shape)}, [T, B, …]")
 
 
 def _ranks(values: Tensor) -> Tensor:
@@ -371,10 +405,7 @@ def _ranks(values: Tensor) -> Tensor:
 
 def _counted(mask: Tensor, outputs: Tensor) -> Tensor:
     """Return the mask of the steps that count as ``[T, B, 1]`` in the dtype of the outputs, or refuse it."""
-    if mask.dtype != torch.bool or mask.shape != outputs.shape[:2]:
-        raise ShapeError(
-            f"a mask is boolean and has shape {list(outputs.shape[:2])} here, got {mask.dtype} {list(mask.shape)}"
-        )
+    checks.step_mask(mask, outputs)
     return mask.to(outputs.device, outputs.dtype).unsqueeze(-1)
 
 
@@ -385,5 +416,6 @@ def _accuracy(net: Module, x: Tensor, labels: Tensor, mask: Tensor | None, batch
             outputs = _outputs(net, x[:, first : first + batch_size])
             if mask is not None:
                 outputs = outputs * _counted(mask[:, first : first + batch_size], outputs)
+            checks.labels_within(labels, outputs.shape[-1])
             right += int((outputs.sum(0).argmax(1) == labels[first : first + batch_size].to(x.device)).sum())
     return right / len(labels)

@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import is_parametrized
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import UserError
 from spikelfp.nn import graph
 
@@ -48,6 +48,7 @@ _UNCHANGED = (
 """Layers that hand on what they get in evaluation."""
 
 
+@torch.inference_mode(False)  # the copy is to be trained
 @torch.no_grad()
 def fold_batchnorm(net: Net, x: Tensor | None = None) -> Net:
     """Fold each BatchNorm into the layer of weights in front of it.
@@ -55,7 +56,8 @@ def fold_batchnorm(net: Net, x: Tensor | None = None) -> Net:
     This is computed in float64 and rounded to the dtype of the weights at the end. ``BatchNorm1d`` follows ``Linear``
     or ``Conv1d``, ``BatchNorm2d`` follows ``Conv2d`` and ``BatchNorm3d`` follows ``Conv3d``, of :mod:`spikelfp.nn` or
     torch, in chains, branches and shortcuts. ``Dropout``, and average pooling that leaves out the border, may lie
-    between. Other layers keep their names.
+    between. Other layers keep their names. torch's ``BatchNorm1d`` after a ``Linear`` is taken to get
+    ``[B, channels]``; where it gets ``[B, channels, length]``, its channels are others, which only an ``x`` shows.
 
     Args:
         net: the network.
@@ -66,11 +68,11 @@ def fold_batchnorm(net: Net, x: Tensor | None = None) -> Net:
         A copy in evaluation mode without BatchNorm.
 
     Raises:
-        UserError: naming a BatchNorm with no such layer in front or no running statistics, one whose input goes
-            elsewhere, too, and one after weights that are shared, computed at every run (torch's pruning and
+        UserError: naming a BatchNorm with no such layer in front or no running statistics that are finite, one whose
+            input goes elsewhere, too, and one after weights that are shared, computed at every run (torch's pruning and
             parametrizations) or trained on a grid, whose integers would change.
     """
-    if prune.is_pruned(net):
+    if prune.is_pruned(checks.network(net)):
         raise UserError(
             "the network is pruned by torch.nn.utils.prune, which computes weights at every run: make that permanent "
             "first, by spikelfp.pruning.from_torch(net) or torch.nn.utils.prune.remove(layer, 'weight')"
@@ -78,7 +80,14 @@ def fold_batchnorm(net: Net, x: Tensor | None = None) -> Net:
     for own, layer in net.named_modules():
         if is_parametrized(layer):
             raise _computed(own, "its BatchNorm")
-    known = graph.neighbours(net, x)
+    if x is not None and not isinstance(x, Tensor):
+        raise UserError(f"x is an example of an input, a tensor, got {type(x).__name__}")
+    try:
+        known = graph.neighbours(net, x)
+    except RuntimeError as error:
+        if x is None or isinstance(error, UserError):
+            raise
+        raise UserError(f"the network does not run on the example of shape {list(x.shape)}: {error}") from error
     norms = {name: layer for name, layer in known.layers.items() if isinstance(layer, _BatchNorm)}
     if norms and any(graph.UNKNOWN in (name, *given) for name, given in known.before.items()):
         raise UserError(
@@ -89,6 +98,8 @@ def fold_batchnorm(net: Net, x: Tensor | None = None) -> Net:
     owners = _owners(net)
     for name, target in targets.items():
         _check_weights(name, target, known.layers[target], owners)
+        if x is None:
+            _check_no_hooks(name, target, known)
     twin = copy.deepcopy(net).eval()
     for name in _in_turn(targets, known):
         own, layer = twin.get_submodule(name), twin.get_submodule(targets[name])
@@ -173,6 +184,20 @@ def _commutes(layer: Module) -> bool:
     return isinstance(layer, (*_WHOLE_AVERAGES, *_UNCHANGED))
 
 
+def _check_no_hooks(name: str, target: str, known: graph.Neighbours) -> None:
+    """Refuse hooks from a BatchNorm back to its weights, which may change what these compute."""
+    own, before = name, name
+    while own != target:
+        before, own = own, next(iter(known.before[own] - {own}))
+    for each in {name, before, target}:
+        layer = known.layers[each]
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            raise UserError(
+                f"layer {each!r} has forward hooks, which may change what it computes: remove them, or hand in an "
+                "example of an input, fold_batchnorm(net, x), for which the outputs are compared"
+            )
+
+
 def _owners(net: Module) -> dict[int, list[str]]:
     """Names of each parameter, by its id; a layer that runs at two places counts once."""
     found: dict[int, list[str]] = {}
@@ -233,13 +258,24 @@ def _fold(name: str, norm: _BatchNorm, target: Weighted) -> None:
         raise UserError(
             f"the {type(norm).__name__} {name!r} takes {len(mean)} channels, the layer in front has {channels}"
         )
+    if not (torch.isfinite(mean).all() and torch.isfinite(var).all() and bool((var.double() + norm.eps > 0).all())):
+        raise UserError(
+            f"the running statistics of the {type(norm).__name__} {name!r} hold NaN, infinity or a negative variance: "
+            "train it on finite inputs, or load statistics that are"
+        )
     gain = (var.double() + norm.eps).rsqrt()
     shift = torch.zeros_like(gain)
     if norm.weight is not None:
         gain = gain * norm.weight.double()
     if norm.bias is not None:
         shift = norm.bias.double()
+    before = all(bool(torch.isfinite(p).all()) for p in target.parameters(recurse=False))
     fold_into(target, gain, shift - gain * mean.double())
+    if before and not all(bool(torch.isfinite(p).all()) for p in target.parameters(recurse=False)):
+        raise UserError(
+            f"the weights in front of the {type(norm).__name__} {name!r} times its gain are too large for "
+            f"{target.weight.dtype}: fold net.float()"
+        )
 
 
 def _remove(net: Module, norm: _BatchNorm, keep_places: bool) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
 from torch.nn import Module
 
-from spikelfp import explain
+from spikelfp import checks, explain
 from spikelfp.analysis import weights_of
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.pruning import Curve
@@ -58,12 +58,14 @@ def raster(spikes: Tensor, *, sample: int = 0, axes: Axes | None = None, theme: 
 
     Raises:
         ShapeError: for other shapes, and a sample that is not in the batch.
+        UserError: for what is no dense tensor of finite numbers.
     """
+    spikes, sample = checks.finite("spikes", spikes), checks.whole("sample", sample)
     if spikes.ndim < 2 or not spikes.numel():
         raise ShapeError(f"spikes have shape [T, B, …] or [T, N], got {list(spikes.shape)}")
-    if spikes.ndim > 2 and not 0 <= sample < spikes.shape[1]:
+    if spikes.ndim > 2 and sample >= spikes.shape[1]:
         raise ShapeError(f"there is no sample {sample} in a batch of {spikes.shape[1]}")
-    own = (spikes if spikes.ndim == 2 else spikes[:, sample]).detach().cpu().flatten(1).numpy()
+    own = (spikes if spikes.ndim == 2 else spikes[:, sample]).detach().double().cpu().flatten(1).numpy()
     axes = _axes(axes, WIDE, 260, theme)
     shown = np.arange(own.shape[1])
     if len(shown) > ALL_NEURONS:
@@ -91,7 +93,7 @@ def weights(
         theme: colours.
 
     Raises:
-        UserError: for networks with different weights, and one without any.
+        UserError: for networks with different weights, one without any, and weights with NaN.
     """
     several = isinstance(net, Mapping) and all(isinstance(each, Module) for each in net.values())
     nets: Any = net if several else {"": net}
@@ -124,14 +126,16 @@ def weights(
 
 def _percentiles(w: Tensor) -> list[float]:
     """Least, quartiles and largest of ``|w| / max|w|``; 0 for a layer of zeros."""
-    size = w.detach().double().abs().flatten().cpu().numpy()
+    size = checks.finite("a weight", w).detach().double().abs().flatten().cpu().numpy()
+    if not len(size):
+        raise UserError(f"a weight of shape {list(w.shape)} has no numbers to draw")
     found: list[float] = (np.percentile(size, [0, 25, 50, 75, 100]) / (size.max() or 1.0)).tolist()
     return found
 
 
 def history(
     run: Sequence[Mapping[str, Any]] | str | Path,
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | str | None = None,
     *,
     axes: Axes | None = None,
     theme: Theme = LIGHT,
@@ -140,21 +144,24 @@ def history(
 
     Args:
         run: ``trainer.history``, a run folder, or its ``metrics.csv``.
-        columns: to draw; ``None`` for those of accuracy, else of the loss.
+        columns: names of those to draw, or one name; ``None`` for those of accuracy, else of the loss.
         axes: to draw on; ``None`` for a new figure.
         theme: colours.
 
     Raises:
         UserError: for a run without epochs or without such columns.
     """
-    rows = _rows(run) if isinstance(run, (str, Path)) else [dict(row) for row in run]
+    rows = _rows(run) if isinstance(run, (str, Path)) else _given_rows(run)
     if not rows or "epoch" not in rows[0]:
         raise UserError("the run has no epochs yet: train it first, or hand in trainer.history")
+    epochs = [_number(row.get("epoch")) for row in rows]
+    if None in epochs:
+        raise UserError(f"an epoch is a number, got {rows[epochs.index(None)].get('epoch')!r:.80}")
     known = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "epoch"]
     if columns is None:
         shown = [name for name in known if name.endswith("accuracy")] or [name for name in known if "loss" in name]
     else:
-        shown = list(columns)
+        shown = [columns] if isinstance(columns, str) else list(columns)
     missing = [name for name in shown if name not in known] if shown else ["of accuracy or loss"]
     if missing:
         raise UserError(f"the run has no column {missing[0]}; it has {', '.join(known)}")
@@ -163,9 +170,18 @@ def history(
         raise UserError(f"the columns {', '.join(shown)} hold no numbers")
     axes = _axes(axes, HALF, 260, theme)
     share = all(name.endswith("accuracy") for name in shown)
-    draw_curves(axes, [int(float(row["epoch"])) for row in rows], values, "" if len(shown) > 1 else shown[0],
+    draw_curves(axes, [int(each) for each in epochs if each is not None], values, "" if len(shown) > 1 else shown[0],
                 share=share, theme=theme)  # fmt: skip
     return axes
+
+
+def _given_rows(run: Any) -> list[dict[str, Any]]:
+    if isinstance(run, Iterable) and not isinstance(run, Mapping):
+        rows = list(run)
+        if all(isinstance(row, Mapping) for row in rows):
+            return [dict(row) for row in rows]
+    hint = ": hand in its history" if hasattr(run, "history") else ""
+    raise UserError(f"a run is trainer.history, a list with a row for each epoch, or a folder, got {run!r:.80}{hint}")
 
 
 def _rows(run: str | Path) -> list[dict[str, Any]]:
@@ -199,8 +215,10 @@ def pruning(
     Raises:
         UserError: for no curve, and curves of one name over different rates.
     """
+    if not isinstance(curves, (Curve, Mapping)):
+        raise UserError(f"curves are one of pruning.sweep, or several by name, got {type(curves).__name__}")
     by_name = {curves.criterion: [curves]} if isinstance(curves, Curve) else {
-        name: [own] if isinstance(own, Curve) else list(own) for name, own in curves.items()
+        name: _curves(name, own) for name, own in curves.items()
     }  # fmt: skip
     if not by_name or not all(by_name.values()):
         raise UserError("there is no curve to draw")
@@ -225,6 +243,14 @@ def pruning(
     return axes
 
 
+def _curves(name: str, own: Any) -> list[Curve]:
+    found = [own] if isinstance(own, Curve) or not isinstance(own, Iterable) else list(own)
+    for each in found:
+        if not isinstance(each, Curve):
+            raise UserError(f"a curve is one of pruning.sweep, and {name} has a {type(each).__name__}")
+    return found
+
+
 def relevance(found: Tensor, *, axes: Axes | None = None, theme: Theme = LIGHT) -> Axes:
     """Draw the relevance of the inputs of one sample: what speaks for the class, and what speaks against it.
 
@@ -236,7 +262,9 @@ def relevance(found: Tensor, *, axes: Axes | None = None, theme: Theme = LIGHT) 
 
     Raises:
         ShapeError: for relevance without steps and inputs.
+        UserError: for what is no dense tensor of finite numbers.
     """
+    checks.finite("the relevance", found)
     if found.ndim < 2 or not found.numel():
         raise ShapeError(f"the relevance of one sample has shape [T, …], got {list(found.shape)}")
     picture = flat(found.detach().double().cpu().numpy())
@@ -268,18 +296,23 @@ def decision_boundary(
 
     Raises:
         ShapeError: for samples of other than two features, and labels that do not fit them.
-        UserError: for a grid without points, and what :func:`spikelfp.explain.predicted` refuses.
+        UserError: for a grid without points, labels of classes that the network does not have, and what
+            :func:`spikelfp.explain.predicted` refuses.
     """
+    x, labels = checks.finite("x", x), checks.tensor("labels", labels)
+    points, steps = checks.whole("points", points, 2), checks.whole("steps", steps, 1)
     if x.ndim != 2 or x.shape[1] != 2 or not len(x) or labels.shape != x.shape[:1]:
         raise ShapeError(f"samples are [B, 2] and labels [B], got {list(x.shape)} and {list(labels.shape)}")
-    if points < 2 or steps < 1:
-        raise UserError(f"a grid has 2 points or more along a side, and a step or more, got {points} and {steps}")
+    checks.class_labels(labels, x.unsqueeze(0))
+    x = x.detach()
     low, high = x.min(0).values.cpu(), x.max(0).values.cpu()
     margin = 0.08 * (high - low).clamp(min=1e-6)
     low, high = low - margin, high + margin
     across, up = (torch.linspace(float(low[axis]), float(high[axis]), points) for axis in range(2))
     grid = torch.stack(torch.meshgrid(across, up, indexing="xy"), -1).view(1, -1, 2).to(x.device)
-    classes = explain.predicted(net, grid.expand(steps, -1, -1)).view(points, points).cpu().numpy()
+    outputs = explain.outputs_of(net, grid.expand(steps, -1, -1))
+    checks.labels_within(labels, outputs.shape[1])
+    classes = outputs.argmax(1).view(points, points).cpu().numpy()
     count = int(max(classes.max(), int(labels.max()))) + 1
     colours = _class_colours(count, theme)
     axes = _axes(axes, 360, 340, theme)

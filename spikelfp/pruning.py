@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -36,9 +36,9 @@ from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import Optimizer
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
-from spikelfp.explain import predicted, weight_relevance
+from spikelfp.explain import outputs_of, weight_relevance
 from spikelfp.nn import graph
 from spikelfp.registry import check_name
 from spikelfp.rules.base import Assigning
@@ -64,7 +64,8 @@ SCOPES = ("local", "global")
 Net = TypeVar("Net", bound=Module)
 Criterion = str | Callable[[Module], Mapping[str, Tensor]]
 Layers = type[Module] | tuple[type[Module], ...] | str | Sequence[str] | None
-"""Layers that are pruned: a class or several, or patterns of their names; ``None``: dense layers and convolutions."""
+"""Layers that are pruned: a class or several, or patterns of their names; ``None``: dense layers and convolutions.
+Layers that share one parameter are pruned together."""
 
 RATES = tuple(k / 20 for k in range(20))
 """Rates of a sweep."""
@@ -87,7 +88,7 @@ def magnitude(net: Module, layers: Layers = None) -> dict[str, Tensor]:
     Raises:
         UserError: for layers that are none, and weights that are computed at every run.
     """
-    return {_key(name): layer.weight.detach().double().abs() for name, layer in _chosen(net, layers).items()}
+    return {_key(name): layer.weight.detach().double().abs() for name, layer in _chosen(net, layers, once=True).items()}
 
 
 def relevance(
@@ -117,9 +118,10 @@ def relevance(
     Raises:
         UserError: for what :func:`spikelfp.explain.relevance` refuses, and where no weight has any relevance.
     """
-    chosen = _chosen(net, layers)
+    chosen = _chosen(net, layers, once=True)
     found = weight_relevance(net, x, labels, rule=rule, mask=mask, batch_size=batch_size)
-    scores = {_key(name): found[_key(name)] for name in chosen}
+    first = {id(p): name for name, p in net.named_parameters()}
+    scores = {_key(name): found[first[id(layer.weight)]] for name, layer in chosen.items()}
     if not any(bool(each.any()) for each in scores.values()):
         raise UserError(
             "no weight has any relevance: the outputs of all explained classes are 0 (silent neurons), so that there "
@@ -139,21 +141,32 @@ class Masks:
         kept: boolean masks by name of the parameter, true for those that stay.
 
     Raises:
-        UserError: for a name that is no parameter.
+        UserError: for no masks, and a name that is no parameter.
         ShapeError: for a mask of another shape.
     """
 
     def __init__(self, net: Module, kept: Mapping[str, Tensor]) -> None:
-        parameters = dict(net.named_parameters(remove_duplicate=False))
-        for name, mask in kept.items():
-            if name not in parameters:
+        if not isinstance(kept, Mapping) or not kept:
+            raise UserError(f"masks are boolean tensors by name of the parameter, one at least, got {kept!r:.80}")
+        self.net, self.kept = checks.network(net), dict(kept)
+        for name, mask in self.kept.items():
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+                raise ShapeError(f"the mask of {name} is a boolean tensor, got {kind}: mask.bool() makes one")
+        self._parameters()
+
+    def _parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Parameters under the masks by name; layers may have been put in their places since."""
+        known, found = dict(self.net.named_parameters(remove_duplicate=False)), {}
+        for name, mask in self.kept.items():
+            if name not in known:
                 raise UserError(f"a mask is of {name!r}, which is no parameter of the network")
-            if mask.shape != parameters[name].shape or mask.dtype != torch.bool:
+            if mask.shape != known[name].shape:
                 raise ShapeError(
-                    f"the mask of {name} is boolean and has shape {list(parameters[name].shape)}, got {mask.dtype} "
-                    f"{list(mask.shape)}"
+                    f"the mask of {name} has shape {list(mask.shape)}, and the parameter {list(known[name].shape)}"
                 )
-        self.net, self.kept = net, dict(kept)
+            found[name] = known[name]
+        return found
 
     @classmethod
     def of(cls, net: Module, layers: Layers = None) -> Masks:
@@ -163,20 +176,20 @@ class Masks:
             net: the network.
             layers: classes or patterns of names (:data:`Layers`).
         """
-        return cls(net, {_key(name): layer.weight.detach() != 0 for name, layer in _chosen(net, layers).items()})
+        chosen = _chosen(net, layers, once=True)
+        return cls(net, {_key(name): layer.weight.detach() != 0 for name, layer in chosen.items()})
 
     @property
     def sparsity(self) -> float:
-        """Share of the weights under the masks that are pruned; biases of pruned neurons do not count."""
-        own = [mask for mask in self.kept.values() if mask.ndim > 1]
+        """Share of the weights under the masks that are pruned; biases count where nothing else is masked."""
+        own = [mask for mask in self.kept.values() if mask.ndim > 1] or list(self.kept.values())
         return 1 - sum(int(mask.sum()) for mask in own) / sum(mask.numel() for mask in own)
 
     @torch.no_grad()
     def apply(self) -> None:
         """Set the pruned weights to 0, in place."""
-        parameters = dict(self.net.named_parameters(remove_duplicate=False))
-        for name, mask in self.kept.items():
-            parameters[name].masked_fill_(~mask.to(parameters[name].device), 0)
+        for name, parameter in self._parameters().items():
+            parameter.masked_fill_(~self.kept[name].to(parameter.device), 0)
 
     @contextmanager
     def held(self, optimizer: Any) -> Iterator[None]:
@@ -194,10 +207,7 @@ class Masks:
         if not isinstance(optimizer, Optimizer):
             raise UserError(f"masks are held by an optimiser of torch or a trainer, got {type(optimizer).__name__}")
         known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        parameters = dict(self.net.named_parameters(remove_duplicate=False))
-        if wrong := [
-            name for name in self.kept if parameters[name].requires_grad and id(parameters[name]) not in known
-        ]:
+        if wrong := [name for name, p in self._parameters().items() if p.requires_grad and id(p) not in known]:
             raise UserError(
                 f"the optimiser does not train {wrong[0]}, whose mask it should hold: hand in that of its net"
             )
@@ -229,7 +239,7 @@ def from_torch(net: Module) -> Masks:
         UserError: for a network that was not.
     """
     kept: dict[str, Tensor] = {}
-    for name, module in net.named_modules():
+    for name, module in checks.network(net).named_modules():
         for buffer in [own for own, _ in module.named_buffers(recurse=False) if own.endswith("_mask")]:
             own = buffer.removesuffix("_mask")
             if f"{own}_orig" in module._parameters:
@@ -258,8 +268,9 @@ def prune(
 ) -> Masks:
     """Set the least important weights to 0, in place.
 
-    Exactly ``round(rate · N)`` of N weights are 0 afterwards; those that are 0 already count first, then equal scores
-    go in the order of the weights. Biases stay, except those of pruned neurons.
+    ``round(rate · N)`` of N weights are masked; those that are 0 already count first, then equal scores go in the order
+    of the weights. Where more are 0 already, those beyond the rate stay 0 and are not masked: training may change them.
+    Biases stay, except those of pruned neurons.
 
     Args:
         net: the network.
@@ -270,7 +281,8 @@ def prune(
             accuracy, but may empty a layer.
         structured: prune whole neurons, or filters of convolutions, with all weights that lead to them and their bias.
             Their score is the mean of ``|w|``, or the magnitude of the sum of other scores. The last layer keeps its
-            outputs, and each other layer one neuron at least.
+            outputs, and each other layer one neuron at least. Of dense layers and convolutions, whose weights are their
+            own.
         layers: classes or patterns of names (:data:`Layers`). v3 prunes convolutions alone.
         x: inputs ``[T, B, …]`` of the reference set, for the relevance.
         labels: their classes ``[B]``.
@@ -285,9 +297,9 @@ def prune(
             scores that are not finite.
         UnknownNameError: for another criterion or scope.
     """
-    masks = _masks(
-        net, rate, _scores(net, criterion, layers, x, labels, rule, mask), scope, structured, criterion == "magnitude"
-    )
+    rate = checks.share("a pruning rate", rate)
+    scores = _scores(net, criterion, layers, x, labels, rule, mask)
+    masks = _masks(net, rate, scores, scope, structured, _by_mean(criterion))
     masks.apply()
     return masks
 
@@ -314,8 +326,11 @@ def iterative(
     Raises:
         UserError: for a rate outside [0, 1), no rounds, and what :func:`prune` refuses.
     """
-    if not 0 <= rate < 1 or rounds < 1:
-        raise UserError(f"pruning in rounds takes a rate in [0, 1) and one round or more, got {rate} and {rounds}")
+    rate, rounds = checks.share("a pruning rate", rate), checks.whole("rounds", rounds, 1)
+    if rate == 1:
+        raise UserError("pruning in rounds takes a rate in [0, 1), got 1, which leaves no weight to train")
+    if not callable(retrain):
+        raise UserError(f"retrain is a function of the masks, which trains the network, got {type(retrain).__name__}")
     for number in range(1, rounds + 1):
         masks = prune(net, 1 - (1 - rate) ** (number / rounds), criterion, **options)
         retrain(masks)
@@ -332,6 +347,9 @@ def sparsity(net: Module, layers: Layers = None) -> dict[str, float]:
 
     Returns:
         Share in [0, 1] by name of the layer.
+
+    Raises:
+        UserError: for layers that are none, and weights that are computed at every run.
     """
     return {name: float((layer.weight == 0).double().mean()) for name, layer in _chosen(net, layers).items()}
 
@@ -345,6 +363,9 @@ class Curve:
         accuracy: in [0, 1], ``[F]``.
         criterion: name of the criterion.
         scope: ``local`` or ``global``.
+
+    Raises:
+        ShapeError: for no rates, and another number of accuracies.
     """
 
     rates: tuple[float, ...]
@@ -352,16 +373,23 @@ class Curve:
     criterion: str
     scope: str
 
+    def __post_init__(self) -> None:
+        if not self.rates or len(self.rates) != len(self.accuracy):
+            raise ShapeError(f"a curve has one accuracy for each rate, got {len(self.accuracy)} for {len(self.rates)}")
+
     def prunable(self, drop: float = 0.02) -> float:
         """Find the rate at which the accuracy has first dropped by so much, on straight lines between the rates.
 
         Args:
-            drop: below the accuracy at the first rate.
+            drop: below the accuracy at the first rate, in [0, 1]; 0.02 are two points.
 
         Returns:
             The rate; the last one where the accuracy never drops so far.
+
+        Raises:
+            UserError: for a drop that is no share.
         """
-        least = self.accuracy[0] - drop
+        least = self.accuracy[0] - checks.share("drop", drop)
         points = list(zip(self.rates, self.accuracy, strict=True))
         for (left, high), (right, low) in pairwise(points):
             if low < least:
@@ -392,7 +420,7 @@ def sweep(
         net: the network.
         x: inputs ``[T, B, …]``.
         labels: classes ``[B]``.
-        rates: shares in [0, 1], rising.
+        rates: shares in [0, 1], rising; a list, an array or a tensor.
         criterion: as for :func:`prune`.
         scope: ``"local"`` or ``"global"``.
         structured: prune whole neurons.
@@ -404,44 +432,71 @@ def sweep(
         batch_size: samples that run at once.
 
     Raises:
-        UserError: for rates that do not rise, and what :func:`prune` refuses.
-        ShapeError: for labels that do not fit the inputs.
+        UserError: for rates that do not rise, labels of classes that the network does not have, and what :func:`prune`
+            refuses.
+        ShapeError: for labels or a mask that do not fit the inputs.
     """
-    if not rates or list(rates) != sorted(set(rates)):
-        raise UserError(f"rates rise from one to the next, got {tuple(rates)}")
-    if not isinstance(labels, Tensor) or labels.ndim != 1 or x.ndim < 3 or len(labels) != x.shape[1]:
-        raise ShapeError(f"labels are classes [B] of inputs [T, B, …], got inputs of shape {list(x.shape)}")
+    rates, batch_size = checks.shares("a pruning rate", rates), checks.whole("batch_size", batch_size, 1)
+    if list(rates) != sorted(set(rates)):
+        raise UserError(f"rates rise from one to the next, got {rates}")
+    x = checks.tensor("x", x)
+    labels, mask = checks.class_labels(labels, x), checks.step_mask(mask, x)
+    if reference is not None and (not isinstance(reference, tuple) or len(reference) != 2):
+        raise UserError("a reference set is a pair of inputs and their classes, (x, labels), or (x, None)")
     given = (x, labels, mask) if reference is None else (*reference, None)
     scores = _scores(net, criterion, layers, given[0], given[1], rule, given[2])
-    by_mean = criterion == "magnitude"
     accuracy = []
     for rate in rates:
         twin = copy.deepcopy(net)
-        _masks(twin, rate, scores, scope, structured, by_mean).apply()
+        _masks(twin, rate, scores, scope, structured, _by_mean(criterion)).apply()
         right = 0
         for first in range(0, len(labels), batch_size):
             part = slice(first, first + batch_size)
-            classes = predicted(twin, x[:, part], mask=None if mask is None else mask[:, part])
-            right += int((classes == labels[part].to(classes.device)).sum())
+            outputs = outputs_of(twin, x[:, part], mask=None if mask is None else mask[:, part])
+            checks.labels_within(labels, outputs.shape[1])
+            right += int((outputs.argmax(1) == labels[part].to(outputs.device)).sum())
         accuracy.append(right / len(labels))
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", type(criterion).__name__)
-    return Curve(tuple(map(float, rates)), tuple(accuracy), name, scope)
+    return Curve(rates, tuple(accuracy), name, scope)
 
 
-def _chosen(net: Module, layers: Layers) -> dict[str, Any]:
-    """Find the layers to prune by name, each once."""
+def _by_mean(criterion: Criterion) -> bool:
+    """Whether the score of a neuron is the mean of those of its weights."""
+    return criterion in ("magnitude", magnitude)
+
+
+def _tests(layers: Layers) -> list[type[Module] | str]:
+    """Classes and patterns of names that choose layers."""
+    one = isinstance(layers, (str, type))
+    if not one and (isinstance(layers, (Module, Mapping)) or not isinstance(layers, Iterable)):
+        raise UserError(
+            f"layers are chosen by their class or by patterns of their names, got {type(layers).__name__}: "
+            'torch.nn.Conv2d, or "features.*"'
+        )
+    found: list[Any] = [layers] if one else list(layers)  # type: ignore[arg-type]
+    for each in found:
+        if not isinstance(each, (str, type)):
+            raise UserError(f"layers are chosen by their class or by patterns of their names, got {each!r:.80}")
+    if not found:
+        raise UserError("layers names no class and no pattern: None chooses all dense layers and convolutions")
+    return found
+
+
+def _chosen(net: Module, layers: Layers, once: bool = False) -> dict[str, Any]:
+    """Find the layers to prune by name, each once; with ``once`` those that share one weight are listed once."""
+    checks.network(net)
     found: dict[str, Any] = {}
-    patterns = [layers] if isinstance(layers, str) else layers
-    kinds: Any = WEIGHTED if layers is None else layers
-    by_kind = layers is None or isinstance(layers, type) or all(isinstance(each, type) for each in layers)
+    tests, idle = _tests(WEIGHTED if layers is None else layers), set[Any]()
+    if layers is not None:
+        idle.update(tests)
     for name, module in net.named_modules():
-        if by_kind:
-            fits = isinstance(module, tuple(kinds) if isinstance(kinds, Sequence) else kinds)
-        else:
-            fits = any(fnmatchcase(name, str(pattern)) for pattern in patterns or ())  # type: ignore[union-attr]
+        fits = [
+            each for each in tests if (fnmatchcase(name, each) if isinstance(each, str) else isinstance(module, each))
+        ]
         weighs = hasattr(module, "weight") and getattr(module.weight, "ndim", 0) > 1
         if not fits or not weighs:
             continue
+        idle.difference_update(fits)
         if "weight" not in module._parameters or is_parametrized(module):
             raise UserError(
                 f"the weight of layer {name!r} is computed at every run, so that pruning would not last: for "
@@ -449,9 +504,14 @@ def _chosen(net: Module, layers: Layers) -> dict[str, Any]:
                 "torch.nn.utils.parametrize.remove_parametrizations"
             )
         found[name] = module
-    if not found:
-        raise UserError(f"no layer with weights fits {layers!r}" if layers else "the network has no layers to prune")
-    return found
+    if not found and layers is None:
+        raise UserError("the network has no layers to prune")
+    if idle:
+        raise UserError(f"no layer with weights fits {next(each for each in tests if each in idle)!r}")
+    if not once:
+        return found
+    first = {id(layer.weight): name for name, layer in reversed(found.items())}
+    return {name: layer for name, layer in found.items() if first[id(layer.weight)] == name}
 
 
 def _key(name: str) -> str:
@@ -464,13 +524,7 @@ def _scores(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Signed scores by name of the parameter."""
     if not isinstance(criterion, str):
-        parameters = dict(net.named_parameters())
-        scores = dict(criterion(net))
-        wanted = {_key(name) for name in _chosen(net, layers)}
-        scores = scores if layers is None else {name: each for name, each in scores.items() if name in wanted}
-        for name, each in scores.items():
-            if name not in parameters or each.shape != parameters[name].shape:
-                raise UserError(f"the criterion gives {name!r} scores of shape {list(each.shape)}, which fit no weight")
+        scores = _own_scores(net, criterion, layers)
     elif check_name("criterion", criterion, CRITERIA) == "magnitude":
         scores = magnitude(net, layers)
     elif x is None:
@@ -485,14 +539,40 @@ def _scores(
     return scores
 
 
+def _own_scores(net: Module, criterion: Callable[[Module], Mapping[str, Tensor]], layers: Layers) -> dict[str, Tensor]:
+    """Scores of a user's criterion for the layers that are chosen, checked."""
+    if not callable(criterion):
+        raise UserError(
+            f"a criterion is {' or '.join(CRITERIA)} or a function of the network that returns scores by name of the "
+            f"parameter, got {type(criterion).__name__}"
+        )
+    wanted = {_key(name) for name in _chosen(net, layers)}
+    scores = criterion(net)
+    if not isinstance(scores, Mapping):
+        raise UserError(f"a criterion returns scores by name of the parameter, got {type(scores).__name__}")
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    seen: dict[int, str] = {}
+    found = {}
+    for name, each in scores.items():
+        own = parameters.get(name)
+        if own is None or own.ndim < 2 or not isinstance(each, Tensor) or each.shape != own.shape:
+            shape = f"of shape {list(each.shape)}" if isinstance(each, Tensor) else f"in a {type(each).__name__}"
+            raise UserError(f"the criterion gives {name!r} scores {shape}, which fit no weight")
+        if layers is not None and name not in wanted:
+            continue
+        if id(own) in seen:
+            raise UserError(f"the criterion scores one parameter twice, as {seen[id(own)]} and as {name}")
+        seen[id(own)] = name
+        found[name] = checks.tensor(f"a score, that of {name},", each)
+    return found
+
+
 def _masks(
     net: Module, rate: float, scores: Mapping[str, Tensor], scope: str, structured: bool, by_mean: bool
 ) -> Masks:
     """Rank by scores, and mask the lowest."""
     check_name("scope", scope, SCOPES)
-    if not 0 <= rate <= 1:
-        raise UserError(f"a pruning rate is a share in [0, 1], got {rate}")
-    parameters = {name: p.detach() for name, p in net.named_parameters()}
+    parameters = {name: p.detach() for name, p in net.named_parameters(remove_duplicate=False)}
     if not structured:
         # what is 0 already goes first, whatever else has a score of 0
         ranked = {
@@ -501,17 +581,17 @@ def _masks(
         }
         return Masks(net, {k: v.view(parameters[k].shape) for k, v in _kept(ranked, rate, scope).items()})
     units = {}
-    for name in _with_units(net, [each.removesuffix(".weight") for each in scores]):
-        own, weight = scores[f"{name}.weight"].double().flatten(1), parameters[f"{name}.weight"].flatten(1)
+    for name in _with_units(net, [each.rpartition(".")[0] for each in scores]):
+        own, weight = scores[_key(name)].double().flatten(1), parameters[_key(name)].flatten(1)
         value = own.abs().mean(1) if by_mean else own.sum(1).abs()
         value = torch.where((weight == 0).all(1).to(value.device), -1.0, value)
         value[value.argmax()] = math.inf  # one stays
         units[name] = value
     kept: dict[str, Tensor] = {}
     for name, stays in _kept(units, rate, scope).items():
-        weight = parameters[f"{name}.weight"]
+        weight = parameters[_key(name)]
         stays = stays.to(weight.device) | torch.isinf(units[name]).to(weight.device)
-        kept[f"{name}.weight"] = stays.view(-1, *[1] * (weight.ndim - 1)).expand(weight.shape).clone()
+        kept[_key(name)] = stays.view(-1, *[1] * (weight.ndim - 1)).expand(weight.shape).clone()
         if f"{name}.bias" in parameters:
             kept[f"{name}.bias"] = stays.clone()
     return Masks(net, kept)
@@ -538,6 +618,7 @@ def _with_units(net: Module, names: Sequence[str]) -> list[str]:
     known = graph.neighbours(net)
     found = []
     for name in names:
+        _check_own_rows(net, name)
         if name not in known.layers:
             raise UserError(
                 f"layer {name!r} stands inside neurons, as recurrent weights do, and has no neurons of its own to "
@@ -571,8 +652,28 @@ def _with_units(net: Module, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _without_weights(layer: Module | None) -> bool:
-    return layer is None or not graph.has_trait(layer, "has_weights")
+def _check_own_rows(net: Module, name: str) -> None:
+    """Refuse layers where a row of the weights is not what leads to one neuron of the layer alone."""
+    layer: Any = net.get_submodule(name)
+    if not isinstance(layer, WEIGHTED):
+        raise UserError(
+            f"layer {name!r} is a {type(layer).__name__}, whose rows of weights do not each lead to one neuron: prune "
+            "single connections, or neurons of dense layers and convolutions"
+        )
+    if other := _shared(net, layer):
+        raise UserError(
+            f"layer {name!r} shares a parameter with {other!r}, whose neurons are others: prune single connections, or "
+            "give each layer its own"
+        )
+
+
+def _shared(net: Module, layer: Module) -> str | None:
+    """Name of another layer that has a weight or bias of this one; ``None`` where there is none."""
+    own = {id(p) for p in layer.parameters(recurse=False)}
+    for name, module in net.named_modules():
+        if module is not layer and any(id(p) in own for p in module.parameters(recurse=False)):
+            return name
+    return None
 
 
 def _between(known: graph.Neighbours, name: str) -> list[str]:
@@ -610,6 +711,7 @@ _FLAT = (nn.Flatten, torch.nn.Flatten)
 _RESIZED = (nn.Linear, nn.Conv2d, *WEIGHTED)
 
 
+@torch.inference_mode(False)  # the copy is to be trained
 @torch.no_grad()
 def shrink(net: Net) -> Net:
     """Remove the neurons that have no effect: the outputs stay the same, up to the order of sums.
@@ -646,6 +748,11 @@ def shrink(net: Net) -> Net:
         if not bool(useless.any()):
             continue
         for own, each in ((name, layer), (path[-1], follower)):
+            if other := _shared(twin, each):
+                raise UserError(
+                    f"layer {own!r} shares a parameter with {other!r}, so that neither can be made smaller: give each "
+                    "layer its own"
+                )
             if getattr(each, "grid", None) is not None:
                 raise UserError(
                     f"layer {own!r} was trained with quantised weights, which stay as they are: shrink floats"
@@ -690,7 +797,7 @@ def _path(known: graph.Neighbours, name: str) -> tuple[list[str], str]:
             return path, _fixed(own, layer) or (
                 "" if fits else f"the {inputs} inputs of {own!r} are not the {units} neurons of {name!r}"
             )
-        if type(layer) in _FLAT:
+        if type(layer) in _FLAT and (getattr(layer, "start_dim", 1), getattr(layer, "end_dim", -1)) == (1, -1):
             flat = True
         elif type(layer) not in _BY_ELEMENT and (type(layer) not in _POOLING or dense or flat):
             norm = isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)

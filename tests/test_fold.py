@@ -158,6 +158,54 @@ def test_what_cannot_be_folded_is_refused(net, said):
         fold_batchnorm(net())
 
 
+def statistics(name, value):
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    getattr(net[1], name)[0] = value
+    return net
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("running_var", -1.0), ("running_var", float("nan")), ("running_mean", float("inf"))]
+)
+def test_statistics_that_are_none_are_refused(name, value):
+    with pytest.raises(UserError, match="statistics of the BatchNorm1d '1' hold NaN, infinity or a negative"):
+        fold_batchnorm(statistics(name, value))
+
+
+def test_weights_that_leave_their_dtype_are_refused():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    with torch.no_grad():
+        net[0].weight.fill_(8)
+        net[1].weight.fill_(1e4)
+    with pytest.raises(UserError, match=r"too large for torch\.float16"):
+        fold_batchnorm(net.half())
+    assert torch.isfinite(fold_batchnorm(net.float())[0].weight).all()
+
+
+def test_hooks_between_are_refused_unless_outputs_are_compared():
+    net = trained(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)))
+    x = torch.randn(5, 3).double()
+    seen = []
+    handle = net[0].register_forward_hook(lambda layer, given, out: seen.append(out))
+    with pytest.raises(UserError, match=r"layer '0' has forward hooks.*fold_batchnorm\(net, x\)"):
+        fold_batchnorm(net)
+    torch.testing.assert_close(fold_batchnorm(net, x)(x), net(x))
+    handle.remove()
+    net[0].register_forward_hook(lambda layer, given, out: 2 * out)
+    with pytest.raises(UserError, match="change"):
+        fold_batchnorm(net, x)
+
+
+def test_channels_of_another_axis_are_seen_in_an_example():
+    net = trained(torch.nn.Sequential(torch.nn.Linear(8, 5), torch.nn.BatchNorm1d(5)))
+    with pytest.raises(UserError, match="change by"):
+        fold_batchnorm(net, torch.randn(4, 5, 8).double())
+    with pytest.raises(UserError, match=r"does not run on the example of shape \[4, 7\]"):
+        fold_batchnorm(net, torch.randn(4, 7).double())
+    with pytest.raises(UserError, match="a tensor, got list"):
+        fold_batchnorm(net, [1.0])
+
+
 def test_a_network_without_batchnorm_is_copied():
     net = nn.Sequential(nn.Linear(3, 2), nn.LIF())
     folded = fold_batchnorm(net)

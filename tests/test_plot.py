@@ -111,6 +111,15 @@ def test_new_figures_can_be_written():
         assert png(made.figure).startswith(b"\x89PNG")
 
 
+def test_one_column_has_a_name():
+    assert plot.history(ROWS, "train_accuracy").get_ylabel() == plot.history(ROWS, ["train_accuracy"]).get_ylabel()
+
+
+def test_spikes_of_short_numbers_are_drawn():
+    assert plot.raster(torch.ones(3, 4, dtype=torch.bfloat16)).get_ylabel() == "4 neurons"
+
+
+PLANE, LABELS = torch.rand(4, 2), torch.tensor([0, 1, 0, 1])
 CURVE = Curve((0.0, 0.5), (0.9, 0.4), "magnitude", "global")
 
 
@@ -127,6 +136,18 @@ CURVE = Curve((0.0, 0.5), (0.9, 0.4), "magnitude", "global")
         (lambda: plot.history("nowhere"), UserError, "cannot read nowhere"),
         (lambda: plot.pruning({}), UserError, "no curve"),
         (lambda: plot.pruning({"a": [CURVE, Curve((0.0,), (1.0,), "", "")]}), UserError, "different rates"),
+        (lambda: plot.raster([[1]]), UserError, "got list"),
+        (lambda: plot.raster(torch.ones(3, 2, 4), sample=1.5), UserError, "sample is a whole number"),
+        (lambda: plot.weights({"w": torch.full((2, 2), torch.nan)}), UserError, "NaN"),
+        (lambda: plot.weights({"w": torch.ones(0, 2)}), UserError, "no numbers to draw"),
+        (lambda: plot.history(3), UserError, "got 3"),
+        (lambda: plot.history([{"epoch": "x", "accuracy": 1}]), UserError, "an epoch is a number, got 'x'"),
+        (lambda: plot.pruning([CURVE]), UserError, "got list"),
+        (lambda: plot.pruning({"a": 1}), UserError, "a has a int"),
+        (lambda: plot.relevance(torch.full((2, 3), torch.nan)), UserError, "NaN"),
+        (lambda: plot.decision_boundary(nn.Linear(2, 2), PLANE, LABELS + 10**9), UserError, "no class 1000000001"),
+        (lambda: plot.decision_boundary(nn.Linear(2, 2), PLANE, LABELS - 1), UserError, "got the label -1"),
+        (lambda: plot.decision_boundary(nn.Linear(2, 2), PLANE, LABELS, points=2.5), UserError, "points is a whole"),
         (lambda: plot.relevance(torch.ones(3)), ShapeError, "relevance of one sample"),
         (lambda: plot.decision_boundary(nn.Linear(3, 2), torch.ones(4, 3), torch.ones(4)), ShapeError, "samples are"),
     ],

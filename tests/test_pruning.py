@@ -109,6 +109,57 @@ def test_a_criterion_of_ones_own():
     assert (net[0].weight.flatten() == 0).nonzero()[:, 0].tolist() == [0, 1, 2]
 
 
+def tied(*widths):
+    """A network whose second dense layer has the weights of the first."""
+    net = mlp(*widths)
+    net[2].weight = net[0].weight
+    return net
+
+
+def test_weights_of_two_layers_are_pruned_once():
+    net, x, labels = tied(4, 4, 4, 3), torch.rand(1, 6, 4).double(), torch.arange(6) % 3
+    for layers, name in ((["0", "2"], "0.weight"), ("2", "2.weight")):
+        for options in ({}, {"criterion": "relevance", "x": x, "labels": labels}):
+            twin = copy.deepcopy(net)
+            masks = pruning.prune(twin, 0.5, layers=layers, **options)
+            assert list(masks.kept) == [name]
+            assert int((twin[0].weight == 0).sum()) == 8
+            assert twin[2].weight is twin[0].weight
+            assert pruning.sparsity(twin, ["0", "2"]) == {"0": 0.5, "2": 0.5}
+    scores = pruning.relevance(net, x, labels, "2")["2.weight"]
+    torch.testing.assert_close(scores, explain.weight_relevance(net, x, labels)["0.weight"])
+
+
+def test_magnitude_is_the_same_by_name_and_as_a_function():
+    nets = mlp(4, 9, 20, 3), mlp(4, 9, 20, 3)
+    for net, criterion in zip(nets, ("magnitude", pruning.magnitude), strict=True):
+        pruning.prune(net, 0.5, criterion, structured=True)
+    torch.testing.assert_close(nets[0].state_dict(), nets[1].state_dict(), rtol=0, atol=0)
+
+
+def test_layers_are_chosen_by_classes_and_names_together():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3), nn.ReLU(), nn.Linear(3, 2))
+    assert list(pruning.sparsity(net, (torch.nn.Conv2d, "5"))) == ["0", "5"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_dtype_is_pruned_alike(dtype):
+    net = mlp(5, 6, 3).to(dtype)
+    flat = torch.cat([net[0].weight.flatten(), net[2].weight.flatten()]).double().abs().tolist()
+    pruning.prune(net, 0.5)
+    now = torch.cat([net[0].weight.flatten(), net[2].weight.flatten()])
+    assert sorted((now == 0).nonzero()[:, 0].tolist()) == sorted(lowest(flat, 24))
+
+
+def test_masks_of_biases_alone_have_a_share():
+    net = mlp(4, 5, 3)
+    torch_prune.l1_unstructured(net[0], "bias", 2)
+    masks = pruning.from_torch(net)
+    assert masks.sparsity == pytest.approx(0.4)
+    assert repr(masks) == "Masks(1 parameters, 40.0 % pruned)"
+
+
 # --- training
 
 
@@ -165,6 +216,14 @@ def test_the_curve_is_that_of_networks_pruned_one_by_one():
     torch.testing.assert_close(net.state_dict(), before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("rates", [np.array([0.0, 0.5]), torch.tensor([0.0, 0.5]), [0.0, 0.5]])
+def test_rates_are_any_sequence(rates):
+    net, x = mlp(6, 12, 4), torch.randn(1, 20, 6).double()
+    curve = pruning.sweep(net, x, net(x)[0].argmax(1), rates)
+    assert curve.rates == (0.0, 0.5)
+    assert curve.accuracy[0] == 1
+
+
 def test_the_rate_of_a_drop_lies_on_straight_lines():
     curve = pruning.Curve((0.0, 0.5, 0.75, 1.0), (0.9, 0.9, 0.86, 0.1), "magnitude", "global")
     assert curve.prunable(0.02) == pytest.approx(0.625)
@@ -202,6 +261,15 @@ def test_a_smaller_network_gives_the_same_outputs(bias, rate):
     assert widths == ([3, 4, 5] if rate == 0.5 else [1, 1, 1])
     assert repr(small[3]).count(f"{widths[0]}, {widths[1]}")
     assert list(small.state_dict()) == list(net.state_dict())
+
+
+def test_copies_are_made_to_be_trained_in_every_mode():
+    for mode in (torch.no_grad, torch.inference_mode):
+        net = zeroed(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        with mode():
+            copies = pruning.shrink(net), fold_batchnorm(torch.nn.Sequential(nn.Linear(3, 4), torch.nn.BatchNorm1d(4)))
+        assert copies[0][0].out_features == 3
+        assert not any(p.is_inference() for each in copies for p in each.parameters())
 
 
 def test_neurons_that_lead_nowhere_are_removed_too():
@@ -249,6 +317,9 @@ def zeroed(*layers):
         (lambda: zeroed(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 1, groups=2)), "'1' is a convolution with groups"),
         (lambda: zeroed(nn.Linear(3, 4), nn.RecurrentLIF(nn.Linear(4, 4)), nn.Linear(4, 2)), "a RecurrentLIF"),
         (lambda: zeroed(nn.Linear(3, 4), nn.Sum(nn.ReLU(), nn.Tanh()), nn.Linear(4, 2)), "go to 2 places"),
+        # this Flatten leaves the channels alone, and 16 pixels are no 4 channels of 4 pixels
+        (lambda: zeroed(nn.Conv2d(1, 4, 1), torch.nn.Flatten(3), nn.Linear(16, 2)), "'1', a Flatten"),
+        (lambda: zeroed(*tied(4, 4, 4, 2).float()), "'0' shares a parameter with '2'"),
     ],
 )
 def test_neurons_that_cannot_be_removed_are_named(net, said):
@@ -306,11 +377,48 @@ def test_masks_of_torch_are_taken_over():
 
 # --- mistakes
 
+SET = torch.ones(1, 2, 4).double(), torch.zeros(2, dtype=torch.long)
+
+
+def moved_on(net):
+    """Masks of a network whose layer was replaced since."""
+    masks = pruning.prune(net, 0.5)
+    net[0] = nn.Linear(4, 6)
+    return masks
+
 
 @pytest.mark.parametrize(
     ("call", "kind", "said"),
     [
         (lambda net: pruning.prune(net, 1.5), UserError, "a share in"),
+        (lambda net: pruning.prune(net, 20), UserError, "20 percent are 0.2"),
+        (lambda net: pruning.prune(net, True), UserError, "a share in"),
+        (lambda net: pruning.prune(net, "0.5"), UserError, "a share in"),
+        (lambda net: pruning.prune(net.state_dict(), 0.5), UserError, "a module of torch, got OrderedDict"),
+        (lambda net: pruning.prune(torch.nn.LazyLinear(3), 0.5), UserError, "lazy"),
+        (lambda net: pruning.prune(net, 0.5, layers=net[0]), UserError, "by their class or by patterns.*got Linear"),
+        (lambda net: pruning.prune(net, 0.5, layers=[]), UserError, "no class and no pattern"),
+        (lambda net: pruning.prune(net, 0.5, layers=["0", "fc*"]), UserError, r"no layer with weights fits 'fc\*'"),
+        (lambda net: pruning.prune(net, 0.5, (torch.nn.Linear, nn.LIF)), UserError, "a criterion is"),
+        (lambda net: pruning.prune(net, 0.5, lambda _: None), UserError, "got NoneType"),
+        (lambda net: pruning.prune(net, 0.5, lambda _: {"0.weight": np.ones((5, 4))}), UserError, "fit no weight"),
+        (lambda net: pruning.prune(net, 0.5, lambda _: {"0.bias": torch.ones(5)}), UserError, "fit no weight"),
+        (
+            lambda net: pruning.prune(tied(4, 4, 2), 0.5, lambda _: {f"{n}.weight": torch.ones(4, 4) for n in (0, 2)}),
+            UserError, "one parameter twice, as 0.weight and as 2.weight",
+        ),
+        (lambda net: pruning.prune(tied(4, 4, 4, 2), 0.5, structured=True), UserError, "'0' shares a parameter"),
+        (
+            lambda net: pruning.prune(
+                nn.Sequential(torch.nn.ConvTranspose2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3)), 0.5, structured=True,
+                layers=torch.nn.ConvTranspose2d,
+            ),
+            UserError, "a ConvTranspose2d, whose rows",
+        ),
+        (lambda net: pruning.iterative(net, 0.5, 2.5, print), UserError, "rounds is a whole number of at least 1"),
+        (lambda net: pruning.iterative(net, 0.5, 2, None), UserError, "retrain is a function"),
+        (lambda net: pruning.Curve((0.0, 0.5), (0.9, 0.8), "", "").prunable(2), UserError, "drop.*2 percent are 0.02"),
+        (lambda net: pruning.Curve((0.0, 0.5), (0.9,), "", ""), ShapeError, "one accuracy for each rate"),
         (lambda net: pruning.prune(net, 0.5, "magnitud"), UnknownNameError, "magnitude"),
         (lambda net: pruning.prune(net, 0.5, scope="globl"), UnknownNameError, "global"),
         (lambda net: pruning.prune(net, 0.5, "relevance"), UserError, "reference set"),
@@ -324,6 +432,7 @@ def test_masks_of_torch_are_taken_over():
             UserError, "NaN",
         ),
         (lambda net: pruning.prune(parametrizations.weight_norm(net[0]), 0.5), UserError, "computed at every run"),
+        (lambda net: pruning.prune(net[0], 0.5, structured=True), UserError, "no layer has hidden neurons"),
         (lambda net: pruning.prune(net, 0.5, layers="2", structured=True), UserError, "no layer has hidden neurons"),
         (
             lambda net: pruning.prune(
@@ -341,6 +450,19 @@ def test_masks_of_torch_are_taken_over():
         (lambda net: pruning.iterative(net, 1.0, 2, print), UserError, r"rate in \[0, 1\)"),
         (lambda net: pruning.sweep(net, torch.ones(1, 2, 4), torch.ones(2).long(), (0.5, 0.1)), UserError, "rise"),
         (lambda net: pruning.sweep(net, torch.ones(1, 2, 4), torch.ones(3).long()), ShapeError, "labels are"),
+        (lambda net: pruning.sweep(net, *SET, (0, 20)), UserError, "20 percent are 0.2"),
+        (lambda net: pruning.sweep(net, *SET, batch_size=-1), UserError, "batch_size is a whole number of at least 1"),
+        (lambda net: pruning.sweep(net, SET[0], SET[1] + 3), UserError, "no class 3: the network has 3 outputs"),
+        (lambda net: pruning.sweep(net, SET[0], SET[1] - 1), UserError, "got the label -1"),
+        (lambda net: pruning.sweep(net, SET[0][:, :0], SET[1][:0]), ShapeError, "0 labels"),
+        (
+            lambda net: pruning.sweep(net, *SET, mask=torch.ones(1, 9).bool(), batch_size=2), ShapeError,
+            r"has shape \[1, 2\] here",
+        ),
+        (lambda net: pruning.sweep(net, *SET, criterion="relevance", reference=SET[0]), UserError, "pair of inputs"),
+        (lambda net: pruning.Masks(net, {}), UserError, "one at least"),
+        (lambda net: pruning.Masks(net, {"0.weight": [True]}), ShapeError, "boolean tensor, got list"),
+        (lambda net: moved_on(net).apply(), ShapeError, r"shape \[5, 4\], and the parameter \[6, 4\]"),
         (lambda net: pruning.Masks(net, {"0.w": torch.ones(1).bool()}), UserError, "'0.w', which is no parameter"),
         (lambda net: pruning.Masks(net, {"0.weight": torch.ones(1).bool()}), ShapeError, "the mask of 0.weight"),
         (lambda net: pruning.prune(net, 0.5).held(net).__enter__(), UserError, "got Sequential"),

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils._pytree import tree_leaves
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.analysis.memory import storages
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
@@ -252,11 +252,12 @@ def cost(net: Module, x: Tensor, *, samples: int = 0, rule: Rule | Composite | N
         UserError: for a network that cannot be cut, a negative ``samples``, and a layer or module that does not tell
             its multiply-adds (:func:`products`).
     """
+    if not isinstance(x, Tensor):
+        raise UserError(f"a batch is a tensor [T, B, …], got {type(x).__name__}: torch.as_tensor makes one")
     if x.dim() < 2 or not len(x) or not x.shape[1]:
         raise ShapeError(f"the batch is [T, B, …] with a step and a sample at least, got shape {list(x.shape)}")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
-        raise UserError(f"samples is a number of samples, 0 or more, got {samples!r}")
-    net = copy.deepcopy(net)
+    samples = checks.whole("samples", samples)
+    net = copy.deepcopy(checks.network(net))
     segments = cut(net)
     if rule is None:
         spikes = any(graph.has_trait(layer, "fires") for layer in graph.leaves(net).values())

@@ -10,6 +10,7 @@ feature, beside that of white and of Brownian noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from spikelfp import checks
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.explain import untouched
 from spikelfp.functional.credit import earners
+from spikelfp.functional.lif import check_number
 from spikelfp.functional.propagation import find, send_rewards
 from spikelfp.nn import graph
 from spikelfp.registry import check_name
@@ -57,6 +60,7 @@ class LayerReward:
         return float(self.reward.double().abs().mean())
 
 
+@torch.inference_mode(False)
 def layer_rewards(
     net: Module,
     x: Tensor,
@@ -85,6 +89,9 @@ def layer_rewards(
         UserError: where nothing is handed back, and for neurons that are outputs and also drive others.
         ShapeError: for rewards of another shape than the outputs.
     """
+    checks.graph_of(net)
+    if not callable(reward):
+        raise UserError(f"reward is a function of outputs and labels, such as rewards.Softmax(), got {reward!r:.80}")
     if not isinstance(x, Tensor) or x.layout is not torch.strided or not x.is_floating_point():
         raise UserError("inputs are a dense tensor [T, B, …] of floating-point numbers")
     seen: list[tuple[str, Tensor, list[tuple[Tensor, Tensor | None]]]] = []
@@ -112,6 +119,7 @@ def layer_rewards(
         if not isinstance(outputs, Tensor) or not outputs.requires_grad:
             raise UserError("nothing is handed back to the layers: build the network of layers of spikelfp.nn")
         given = reward(outputs.detach(), labels)
+        given = checks.tensor("the reward", given)
         if given.shape != outputs.shape:
             raise ShapeError(f"rewards have shape {list(given.shape)}, and outputs {list(outputs.shape)}")
         rewarded = set[str]()
@@ -174,6 +182,7 @@ class Shattering:
     autocorrelation: Tensor
 
 
+@torch.inference_mode(False)
 def shattering(
     net: Module,
     *,
@@ -197,20 +206,25 @@ def shattering(
         points: their number; 401 are steps of 0.02, as in the paper.
         target: output whose signal is followed.
         steps: at which each input is shown; the signals of the steps are added.
-        lags: largest lag.
+        lags: largest lag; fewer for a grid of fewer points.
         rule: rule of the layers that have none of their own; ``None`` for LFP-ε, ``rules.Gradient()`` for gradients.
 
     Raises:
         UserError: for an empty grid, a target that is none, and what :func:`layer_rewards` refuses.
     """
-    if points < 3 or not low < high or steps < 1:
-        raise UserError(f"a grid has 3 points or more from low to high, got {points} from {low} to {high}")
-    parameter = next(net.parameters())
+    points, steps = checks.whole("points", points, 3), checks.whole("steps", steps, 1)
+    target, lags = checks.whole("target", target), checks.whole("lags", lags)
+    low, high = check_number("low", low), check_number("high", high)
+    if not -math.inf < low < high < math.inf:
+        raise UserError(f"a grid goes from low to high, two finite numbers, got {low} to {high}")
+    parameter = next(checks.network(net).parameters(), None)
+    if parameter is None:
+        raise UserError("the network has no weights, between whose layers a signal could shatter")
     grid = torch.linspace(low, high, points, dtype=parameter.dtype, device=parameter.device)
     gradients = rule is not None and any(each.of_gradients for each in rule.assign(net).values())
 
     def own(outputs: Tensor, labels: Tensor | None) -> Tensor:
-        if not 0 <= target < outputs.shape[-1]:
+        if target >= outputs.shape[-1]:
             raise UserError(f"there is no output {target}: the network has {outputs.shape[-1]}")
         chosen = torch.zeros_like(outputs)
         chosen[..., target] = 1
@@ -236,9 +250,10 @@ def autocorrelation(values: Tensor, lags: int) -> Tensor:
         ``ρ(0) = 1, …, ρ(lags)``, float64 ``[lags + 1]``; NaN for a constant signal.
 
     Raises:
-        UserError: for lags that do not fit, and a signal of another shape.
+        UserError: for lags that do not fit, and a signal of another shape or with NaN.
     """
-    if values.ndim != 1 or not 0 <= lags < len(values):
+    values, lags = checks.finite("a signal", values), checks.whole("lags", lags)
+    if values.ndim != 1 or lags >= len(values):
         raise UserError(f"a signal [N] has lags from 0 to N − 1, got {list(values.shape)} and {lags}")
     centred = values.double() - values.double().mean()
     return torch.stack([(centred[: len(values) - lag] * centred[lag:]).sum() for lag in range(lags + 1)]) / (
@@ -259,7 +274,9 @@ def noise(kind: str, points: int, seed: int = 0) -> Tensor:
 
     Raises:
         UnknownNameError: for another kind.
+        UserError: for points or a seed that are no whole numbers.
     """
     check_name("noise", kind, NOISES)
+    points, seed = checks.whole("points", points), checks.whole("seed", seed)
     drawn = torch.randn(points, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return drawn.cumsum(0) if kind == "brownian" else drawn

@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from spikelfp.errors import ShapeError
+from spikelfp import checks
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.nn import graph
 
 
@@ -22,7 +23,12 @@ def record(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
     Returns:
         Spikes ``[T, B, …]`` of 0 and 1 by name of the layer, in the order the layers ran
         (:func:`spikelfp.nn.graph.record`).
+
+    Raises:
+        UserError: for inputs with NaN or infinity.
     """
+    if isinstance(x, Tensor) and x.layout is torch.strided:
+        checks.finite("x", x)  # a membrane of NaN never reaches its threshold, and its neuron looks silent
     return graph.record(net, x, partial(graph.has_trait, trait="fires"))
 
 
@@ -34,9 +40,16 @@ def spike_rates(net: torch.nn.Module, x: Tensor) -> dict[str, float]:
         x: its input ``[T, B, …]``.
 
     Returns:
-        Rates between 0 and 1 by name of the layer.
+        Rates by name of the layer, between 0 and 1 where a neuron fires once in a step at most.
+
+    Raises:
+        ShapeError: for inputs without steps or samples.
     """
-    return {name: spikes.mean().item() for name, spikes in record(net, x).items()}
+    recorded = record(net, x)
+    for name, spikes in recorded.items():
+        if not spikes.numel():
+            raise ShapeError(f"there are no spikes to count: those of layer {name!r} have shape {list(spikes.shape)}")
+    return {name: spikes.double().mean().item() for name, spikes in recorded.items()}
 
 
 @dataclass(frozen=True)
@@ -75,16 +88,21 @@ class SpikeStatistics:
 
         Raises:
             ShapeError: for spikes without steps, samples and neurons, and a mask of another shape or dtype.
+            UserError: for what is no dense tensor, and numbers that count no spikes, such as membranes.
         """
+        spikes = checks.finite("spikes", spikes)
         if spikes.ndim < 3 or not spikes.numel():
             raise ShapeError(f"spikes have shape [T, B, …], got {list(spikes.shape)}")
+        if (spikes.is_floating_point() and bool((spikes != spikes.round()).any())) or bool((spikes < 0).any()):
+            raise UserError(
+                "spikes are 0 or 1, or counts of them, and these hold negative numbers or fractions, as membranes and "
+                "activations do: record(net, x) returns the spikes of a network"
+            )
+        mask = checks.step_mask(mask, spikes)
         if mask is None:
             mask = torch.ones(spikes.shape[:2], dtype=torch.bool, device=spikes.device)
-        if mask.dtype != torch.bool or mask.shape != spikes.shape[:2] or not mask.any():
-            raise ShapeError(
-                f"a mask is boolean, has shape {list(spikes.shape[:2])} here and a step that counts, got {mask.dtype} "
-                f"{list(mask.shape)}"
-            )
+        if not mask.any():
+            raise ShapeError("a mask has a step that counts, and this one has none")
         counts = mask.to(spikes.device).view(*mask.shape, *[1] * (spikes.ndim - 2))
         spikes = spikes.detach().double() * counts
         fired, steps = spikes > 0, counts.sum()

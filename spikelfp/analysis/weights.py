@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 
 Weights = Module | Mapping[str, Any]
@@ -35,7 +35,8 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
             two axes or more counts.
 
     Raises:
-        UserError: where there are none.
+        UserError: where there are none, and where weights are computed at every run (torch's pruning and
+            parametrizations), so that no parameter holds them.
     """
     if isinstance(source, Module):
         other = {id(p) for layer in source.modules() if isinstance(layer, _NOT_WEIGHTS) for p in layer.parameters()}
@@ -44,6 +45,7 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
         named = list(source.items())
     else:
         raise UserError(f"weights are those of a network or a state dict, got {type(source).__name__}")
+    _check_held(dict(named))
     found = {
         name: value.detach()
         for name, value in named
@@ -52,6 +54,22 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
     if not found:
         raise UserError("there are no weights: no floating-point parameter has two axes or more")
     return found
+
+
+def _check_held(named: Mapping[str, Any]) -> None:
+    """Refuse states whose tensors are parts from which weights are computed."""
+    for name in map(str, named):
+        whole, _, last = name.rpartition(".")
+        if ".parametrizations." in f".{name}" or (last.endswith("_g") and f"{name[:-2]}_v" in named):
+            raise UserError(
+                f"{name} is a part from which a weight is computed at every run: make it a parameter first, by "
+                "torch.nn.utils.parametrize.remove_parametrizations or torch.nn.utils.remove_weight_norm"
+            )
+        if last.endswith("_orig"):
+            raise UserError(
+                f"{name} is a weight before torch.nn.utils.prune, which masks it at every run: "
+                f"spikelfp.pruning.from_torch(net) makes layer {whole!r} and the others hold what is left"
+            )
 
 
 def gini(weights: Weights) -> dict[str, float]:
@@ -75,7 +93,8 @@ def gini(weights: Weights) -> dict[str, float]:
 def _gini(w: Tensor) -> float:
     size = w.double().abs().flatten().sort().values
     ranks = torch.arange(1, len(size) + 1, dtype=torch.float64, device=size.device)
-    return float(1 - 2 * (size / size.sum() * (len(size) - ranks + 0.5) / len(size)).sum())
+    found = float(1 - 2 * (size / size.sum() * (len(size) - ranks + 0.5) / len(size)).sum())
+    return 0.0 if found < 0 else found  # rounding, where all are equal
 
 
 def theta_sparsity(weights: Weights, theta: float = 0.25) -> dict[str, float]:
@@ -91,9 +110,12 @@ def theta_sparsity(weights: Weights, theta: float = 0.25) -> dict[str, float]:
     Raises:
         UserError: for a θ outside [0, 1].
     """
-    if not 0 <= theta <= 1:
-        raise UserError(f"theta is a share of the largest weight, in [0, 1], got {theta}")
-    return _each(weights, lambda w: float((w.abs() <= theta * w.abs().max()).double().mean()))
+    theta = checks.share("theta", theta)
+    return _each(weights, lambda w: _neutral(w.double().abs(), theta))
+
+
+def _neutral(size: Tensor, theta: float) -> float:
+    return float((size <= theta * size.max()).double().mean())
 
 
 def median_magnitude(weights: Weights, *, relative: bool = False) -> dict[str, float]:
@@ -197,6 +219,7 @@ def _fitting(name: str, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
 
 def _checked(name: str, w: Tensor) -> Tensor:
     """Refuse what has no order: an empty tensor, and one with NaN."""
+    checks.tensor(name, w)
     if not w.numel() or not w.is_floating_point():
         raise UserError(f"{name} holds no floating-point numbers: shape {list(w.shape)}, {w.dtype}")
     if not torch.isfinite(w).all():

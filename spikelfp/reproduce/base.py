@@ -71,6 +71,10 @@ class Verdict:
     holds: bool | None
     text: str
 
+    def __post_init__(self) -> None:
+        if self.holds is not None:  # truth values of numpy and torch are none of JSON
+            object.__setattr__(self, "holds", bool(self.holds))
+
 
 class Results:
     """Rows and arrays of all parts of an experiment.

@@ -16,10 +16,11 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from multiprocessing.connection import wait
@@ -30,8 +31,8 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 
-from spikelfp import plugins
-from spikelfp.errors import DataError, MachineError, RunFolderError, UserError
+from spikelfp import checks, plugins
+from spikelfp.errors import DataError, MachineError, PluginError, RunFolderError, UserError
 from spikelfp.files import Kind, content_of, owned, write_text, write_whole
 from spikelfp.machine import Stop, process_context, stop_on_interrupt
 from spikelfp.reproduce.base import VERDICTS, Desk, Experiment, Part, Results, Row, Verdict, cell, experiments
@@ -47,6 +48,41 @@ LEAST_WAIT = 0.2
 
 GRACE = 30.0
 """Seconds in which a training run that is asked to stop writes its checkpoint."""
+
+MOST_SEEDS = 10_000
+"""Seeds of an experiment at most: each has parts of its own, which are listed before anything runs."""
+
+
+_FILE_NAME = re.compile(r"[^\W_.-][\w.,=+-]{0,199}")
+"""Names of parts: those of files, on every system."""
+
+
+def experiment_of(name: str) -> type[Experiment]:
+    """Return the experiment of a name, and see that it says what it is.
+
+    Args:
+        name: one of :data:`experiments`.
+
+    Raises:
+        UnknownNameError: for another name.
+        UserError: for one of a plug-in that leaves something out.
+    """
+    found = experiments[name]
+    if not isinstance(found, type) or not issubclass(found, Experiment):
+        raise UserError(f"experiment {name} is faulty: it is a class of Experiment, got {found!r:.80}")
+    for attribute in ("title", "source", "claims", "setting", "minutes"):
+        if not hasattr(found, attribute):
+            raise UserError(f"experiment {name} is faulty: its class does not state its {attribute}")
+    if isinstance(found.claims, str) or not found.claims:
+        raise UserError(f"experiment {name} is faulty: claims is a tuple of sentences, got {found.claims!r:.80}")
+    if left := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UserError(f"experiment {name} is faulty: its class does not define {', '.join(left)}")
+    return found
+
+
+def _kept(part: Part) -> Any:
+    """Settings of a part as they are read back from its file."""
+    return json.loads(json.dumps(dict(part.settings), allow_nan=False))
 
 
 class Plan(NamedTuple):
@@ -67,20 +103,36 @@ class Plan(NamedTuple):
     @property
     def experiment(self) -> Experiment:
         """The experiment."""
-        return experiments[self.name]()
+        return experiment_of(self.name)()
 
     def parts(self) -> list[Part]:
         """List its parts.
 
         Raises:
-            ValueError: where two parts have one name.
+            UserError: where there are none, two parts have one name, a name is none of a file, and where settings
+                cannot be kept in a file.
         """
         found = self.experiment.parts(self.quick, self.seeds)
-        names = [part.name for part in found]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ValueError(f"parts of {self.name} have one name: {', '.join(sorted(twice))}")
-        return found
+        if not isinstance(found, (list, tuple)) or not found or not all(isinstance(part, Part) for part in found):
+            raise UserError(f"experiment {self.name} is faulty: parts() returns a list of Part, got {found!r:.80}")
+        seen = set[str]()
+        for part in found:
+            if not isinstance(part.name, str) or not _FILE_NAME.fullmatch(part.name):
+                raise UserError(
+                    f"experiment {self.name} is faulty: a part has the name {part.name!r:.80}, and a name is of "
+                    "letters, digits, dots and dashes, as it becomes that of a file"
+                )
+            if part.name.casefold() in seen:
+                raise UserError(f"experiment {self.name} is faulty: two parts have the name {part.name}")
+            seen.add(part.name.casefold())
+            try:
+                _kept(part)
+            except (TypeError, ValueError):
+                raise UserError(
+                    f"experiment {self.name} is faulty: the settings of part {part.name} are finite numbers, words and "
+                    f"truth values, got {part.settings!r:.200}"
+                ) from None
+        return list(found)
 
     def record(self) -> dict[str, Any]:
         """Write what decides about the numbers."""
@@ -121,14 +173,15 @@ def reproduce(
 
     Raises:
         UnknownNameError: for another name.
+        UserError: for seeds or jobs that are no numbers of such, and an experiment of a plug-in that is faulty.
         DataError: for data that are not there, before anything runs.
         RunFolderError: for a folder that holds something else, another experiment, or this one with other options.
         Interrupted: after Ctrl-C or SIGTERM; finished parts and checkpoints of training runs are kept.
     """
-    experiment = experiments[name]
+    experiment = experiment_of(name)
     own = 1 if quick else experiment.seeds
-    plan = Plan(name, quick, own if seeds is None else _number("seeds", seeds), data_dir)
-    jobs = _number("jobs", jobs)
+    plan = Plan(name, quick, _seeds(own if seeds is None else seeds), data_dir)
+    jobs = checks.whole("jobs", jobs, 1)
     folder = Path(out)
     _check_folder(folder, plan)
     if not quick:
@@ -152,10 +205,11 @@ def reproduce(
         return write(plan, folder)
 
 
-def _number(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{name} is a whole number of at least 1, got {value!r}")
-    return value
+def _seeds(value: int) -> int:
+    found = checks.whole("seeds", value, 1)
+    if found > MOST_SEEDS:
+        raise UserError(f"seeds is a number of seeds, {MOST_SEEDS:,} at most, got {found}")
+    return found
 
 
 def cores() -> int:
@@ -219,7 +273,13 @@ def _read(folder: Path, part: Part) -> list[Row] | None:
         found = json.loads((folder / "parts" / f"{part.name}.json").read_text())
     except (OSError, ValueError):
         return None
-    return found["rows"] if found.get("settings") == json.loads(json.dumps(dict(part.settings))) else None
+    settings = _kept(part)
+    if not isinstance(found, dict) or found.get("settings") != settings:
+        return None
+    rows = found.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and settings.keys() <= row.keys() for row in rows):
+        return None  # damaged
+    return rows
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -279,12 +339,35 @@ def run_part(plan: Plan, part: Part, folder: Path) -> None:
     with own_random_numbers():
         torch.manual_seed(int(part.settings.get("seed", 0)))
         np.random.seed(int(part.settings.get("seed", 0)))  # noqa: NPY002  (for libraries that use it)
-        rows = [{name: cell(value) for name, value in row.items()} for row in plan.experiment.run(part, desk)]
+        rows = _cells(plan, part, plan.experiment.run(part, desk))
     path = folder / "parts" / part.name
     if desk.arrays:
         write_whole(f"{path}.npz", lambda file: np.savez_compressed(file, allow_pickle=False, **desk.arrays))
     held = {"settings": dict(part.settings), "rows": [{**part.settings, **row} for row in rows]}
     write_text(f"{path}.json", json.dumps(held) + "\n")
+
+
+def _cells(plan: Plan, part: Part, rows: Any) -> list[Row]:
+    """Write the rows of a part as they are kept.
+
+    Raises:
+        UserError: for what no table can hold.
+    """
+    where = f"experiment {plan.name} is faulty: in part {part.name}"
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
+        raise UserError(f"{where} run() returns a list of rows, each a dict, got {rows!r:.80}")
+    found = list[Row]()
+    for row in rows:
+        found.append({})
+        for name, value in row.items():
+            try:
+                found[-1][name] = cell(value)
+            except (TypeError, ValueError, RuntimeError):
+                raise UserError(
+                    f"{where} the column {name!r:.80} is one number, word or truth value in each row, got "
+                    f"{type(value).__name__}: arrays are kept by desk.keep"
+                ) from None
+    return found
 
 
 def _work(plan: Plan, part: Part, folder: Path, names: Sequence[str]) -> None:
@@ -301,9 +384,10 @@ def _work(plan: Plan, part: Part, folder: Path, names: Sequence[str]) -> None:
     except UserError as mistake:
         write_text(error, str(mistake))
         raise SystemExit(2) from None
-    except BaseException:
-        write_text(error, traceback.format_exc())
-        raise SystemExit(1) from None
+    except BaseException as failure:
+        blamed = plugins.blamed(failure)
+        write_text(error, blamed or traceback.format_exc())
+        raise SystemExit(3 if blamed else 1) from None
 
 
 def _side_by_side(
@@ -344,6 +428,7 @@ def _check_exit(folder: Path, part: Part, status: int) -> None:
 
     Raises:
         UserError: for a mistake of the user.
+        PluginError: for an error in the code of a plug-in.
         MachineError: for a process that was killed, as for want of memory.
         RuntimeError: for any other failure, with where it was.
     """
@@ -351,9 +436,9 @@ def _check_exit(folder: Path, part: Part, status: int) -> None:
         return
     path = folder / "parts" / f"{part.name}.error"
     text = path.read_text() if path.exists() else ""
-    if status == 2 and text:
+    if status in (2, 3) and text:
         path.unlink()
-        raise UserError(text)
+        raise UserError(text) if status == 2 else PluginError(text)
     if text:
         raise RuntimeError(f"part {part.name} failed:\n{text}")
     raise MachineError(f"the process of part {part.name} ended with status {status}; the same command goes on")
@@ -409,8 +494,12 @@ def write(plan: Plan, folder: Path) -> list[Verdict]:
 
     found, experiment = results(plan, folder), plan.experiment
     verdicts = experiment.judge(found)
+    if not isinstance(verdicts, (list, tuple)) or not all(isinstance(each, Verdict) for each in verdicts):
+        raise UserError(f"experiment {plan.name} is faulty: judge() returns a list of Verdict, got {verdicts!r:.80}")
     if len(verdicts) != len(experiment.claims):
-        raise ValueError(f"{plan.name} has {len(experiment.claims)} claims and {len(verdicts)} verdicts")
+        raise UserError(
+            f"experiment {plan.name} is faulty: it has {len(experiment.claims)} claims and {len(verdicts)} verdicts"
+        )
     write_text(folder / "results.csv", _csv(found.rows))
     figure = Figure(figsize=(10, 6), layout="constrained")
     FigureCanvasAgg(figure)

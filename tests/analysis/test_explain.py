@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -192,6 +194,45 @@ def test_events_are_listed_with_the_most_relevant_first():
     assert found.relevance.tolist() == [0.5, 0.25]
 
 
+CLASSES = torch.zeros(4, dtype=torch.long)
+
+
+def test_what_is_explained_does_not_depend_on_the_mode_of_torch():
+    net = network(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    x = torch.rand(2, 4, 6).double()
+    wanted, weights = explain.relevance(net, x), explain.weight_relevance(net, x)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            again = x.clone()  # in the second mode, a tensor that no graph can hold
+            torch.testing.assert_close(explain.relevance(net, again), wanted, rtol=0, atol=0)
+            torch.testing.assert_close(explain.weight_relevance(net, again), weights, rtol=0, atol=0)
+    with torch.inference_mode():
+        made = network(nn.Linear(6, 3))
+    with pytest.raises(UserError, match=r"made in torch\.inference_mode"):
+        explain.relevance(made, x)
+    assert explain.relevance(copy.deepcopy(made), x).shape == x.shape
+
+
+def test_targets_in_lists_and_arrays_go_with_their_samples():
+    net = network(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    x, target = torch.rand(2, 5, 6).double(), torch.tensor([0, 2, 1, 1, 0])
+    wanted = explain.weight_relevance(net, x, target)
+    for own in (target.tolist(), target.numpy(), target.to(torch.uint8)):
+        torch.testing.assert_close(explain.weight_relevance(net, x, own, batch_size=2), wanted)
+
+
+def test_shares_are_any_sequence_in_any_order():
+    torch.manual_seed(0)
+    net = network(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    x = torch.rand(1, 40, 6).double()
+    labels = explain.predicted(net, x)
+    found = explain.relevance(net, x)
+    curve = explain.deletion(net, x, labels, found, shares=np.array([0.0, 0.5, 0.9]))
+    again = explain.deletion(net, x, labels, found, shares=torch.tensor([0.9, 0.0, 0.9, 0.5]).double())
+    assert len(set(curve.accuracy)) > 1
+    assert again.accuracy == tuple(curve.accuracy[place] for place in (2, 0, 2, 1))
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "said"),
     [
@@ -209,6 +250,27 @@ def test_events_are_listed_with_the_most_relevant_first():
         (lambda net, x: explain.deletion(net, x, torch.zeros(4).long(), x, shares=(2,)), UserError, "shares"),
         (lambda net, x: explain.events(x[0], x[0]), ShapeError, "inputs"),
         (lambda net, x: explain.events(x, x, 4), UserError, "no sample 4"),
+        (lambda net, x: explain.events(x, x, 1.5), UserError, "sample is a whole number"),
+        (lambda net, x: explain.events(x, x * float("nan")), UserError, "relevance holds NaN"),
+        (lambda net, x: explain.events(x.to_sparse(), x), UserError, "dense"),
+        (lambda net, x: explain.relevance(lambda x: x, x), UserError, "a module of torch, got function"),
+        (lambda net, x: explain.relevance(net, x, "a"), UserError, "target is a class"),
+        (lambda net, x: explain.relevance(net, x, 0, mask=[[True]]), ShapeError, "got list"),
+        (lambda net, x: explain.relevance(net, x[:0]), ShapeError, "with a step at least"),
+        (lambda net, x: explain.weight_relevance(net, x[:, :0]), ShapeError, "a sample at least"),
+        (lambda net, x: explain.weight_relevance(net, x, batch_size=-1), UserError, "batch_size"),
+        (lambda net, x: explain.weight_relevance(net, x, torch.zeros(9).long(), batch_size=4), ShapeError, "4 samples"),
+        (
+            lambda net, x: explain.weight_relevance(net, x, mask=torch.ones(len(x), 9).bool(), batch_size=4),
+            ShapeError,
+            "a mask is boolean",
+        ),
+        (lambda net, x: explain.deletion(net, x, CLASSES, x, batch_size=0), UserError, "batch_size"),
+        (lambda net, x: explain.deletion(net, x, CLASSES, x * float("nan")), UserError, "relevance holds NaN"),
+        (lambda net, x: explain.deletion(net, x, CLASSES, x.numpy()), UserError, "got ndarray"),
+        (lambda net, x: explain.deletion(net, x, CLASSES + 3, x), UserError, "no class 3"),
+        (lambda net, x: explain.deletion(net, x, CLASSES - 1, x), UserError, "got the label -1"),
+        (lambda net, x: explain.deletion(net, x[:, :0], CLASSES[:0], x[:, :0]), ShapeError, "0 labels"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(call, kind, said):

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikelfp import analysis, models
+from spikelfp import analysis, models, nn
 from spikelfp.analysis import SpikeStatistics
-from spikelfp.errors import ShapeError
+from spikelfp.errors import ShapeError, UserError
 
 
 def by_hand(spikes, mask):
@@ -87,3 +87,34 @@ def test_every_layer_that_fires_is_measured():
 def test_other_shapes_are_refused(spikes, mask):
     with pytest.raises(ShapeError):
         SpikeStatistics.of(spikes, mask)
+
+
+def test_rates_of_short_numbers_are_exact():
+    net = nn.Sequential(nn.Linear(4, 300), nn.LIF()).bfloat16()
+    x = torch.rand(7, 5, 4).bfloat16()
+    spikes = analysis.record(net, x)["1"].double()
+    assert 0 < spikes.sum() < spikes.numel()
+    assert analysis.spike_rates(net, x) == {"1": float(spikes.sum()) / spikes.numel()}
+
+
+@pytest.mark.parametrize(
+    ("spikes", "said"),
+    [
+        (-torch.ones(3, 2, 2), "negative"),
+        (torch.full((3, 2, 2), 0.5), "fractions"),
+        (torch.full((3, 2, 2), torch.nan), "NaN"),
+        (torch.ones(3, 2, 2).numpy(), "got ndarray"),
+        (torch.ones(3, 2, 2).to_sparse(), "dense"),
+    ],
+)
+def test_what_counts_no_spikes_is_refused(spikes, said):
+    with pytest.raises(UserError, match=said):
+        SpikeStatistics.of(spikes)
+
+
+def test_inputs_that_make_no_spikes_are_refused():
+    net = nn.Sequential(nn.Linear(4, 3), nn.LIF())
+    with pytest.raises(UserError, match="NaN"):
+        analysis.spike_rates(net, torch.full((3, 2, 4), torch.nan))
+    with pytest.raises(ShapeError, match="no spikes to count"):
+        analysis.spike_rates(net, torch.ones(3, 0, 4))

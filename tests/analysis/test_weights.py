@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikelfp import analysis, models, nn
+from spikelfp import analysis, models, nn, pruning
 from spikelfp.errors import ShapeError, UserError
 
 
@@ -85,6 +85,41 @@ def test_networks_and_their_state_dicts_agree():
         assert len(measure(net)) == len(names)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_measures_are_those_of_the_numbers_in_float64(dtype):
+    w = torch.randn(40, 25, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for theta in (0.1, 0.123, 0.3):
+        size = w.double().abs().flatten().tolist()
+        wanted = sum(each <= theta * max(size) for each in size) / len(size)
+        assert of(analysis.theta_sparsity, w, theta=theta) == wanted
+    assert of(analysis.gini, w) == of(analysis.gini, w.double())
+
+
+def test_equal_weights_are_not_sparse_at_all():
+    for number in range(2, 40):
+        assert 0 <= of(analysis.gini, torch.full((number, 3), -0.1)) < 1e-12
+
+
+def pruned_by_torch():
+    net = nn.Sequential(nn.Linear(4, 4))
+    torch.nn.utils.prune.l1_unstructured(net[0], "weight", 0.5)
+    return net
+
+
+def test_weights_that_are_computed_are_no_parameters():
+    net = pruned_by_torch()
+    for each in (net, net.state_dict()):
+        with pytest.raises(UserError, match=r"0.weight_orig is a weight before.*from_torch"):
+            analysis.gini(each)
+    pruning.from_torch(net)
+    assert list(analysis.gini(net)) == ["0.weight"]
+    normed = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    old_style = {"0.weight_g": torch.ones(4, 1), "0.weight_v": torch.ones(4, 4)}
+    for each in (normed, normed.state_dict(), old_style):
+        with pytest.raises(UserError, match="a part from which a weight is computed"):
+            analysis.sign_changes(each, each)
+
+
 def test_embeddings_and_scales_are_no_weights():
     net = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm((2, 4)), nn.Scale(torch.ones(3, 4)))
     assert list(analysis.weights_of(net)) == ["0.weight"]
@@ -99,6 +134,8 @@ def test_embeddings_and_scales_are_no_weights():
         (lambda: of(analysis.gini, torch.zeros(0, 2)), UserError, "no floating-point"),
         (lambda: of(analysis.gini, torch.ones(2, 2).int()), UserError, "no weights"),
         (lambda: of(analysis.theta_sparsity, torch.ones(2, 2), theta=1.5), UserError, "theta"),
+        (lambda: of(analysis.theta_sparsity, torch.ones(2, 2), theta="a"), UserError, "theta"),
+        (lambda: of(analysis.gini, torch.eye(2).to_sparse()), UserError, "dense"),
         (lambda: of(analysis.sign_changes, torch.ones(2, 2), torch.ones(2, 3)), ShapeError, "before"),
         (lambda: analysis.gini(torch.ones(2, 2)), UserError, "got Tensor"),
         (

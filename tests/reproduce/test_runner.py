@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spikelfp import reproduce as package
-from spikelfp.errors import RunFolderError, UnknownNameError, UserError
+from spikelfp.errors import PluginError, RunFolderError, UnknownNameError, UserError
 from spikelfp.reproduce import Experiment, Part, Verdict, experiments, reproduce
 from spikelfp.reproduce.base import Results, grid, named, spread
 from spikelfp.reproduce.runner import FOLDER
@@ -132,6 +132,8 @@ def test_wrong_arguments(tmp_path):
     for wrong in ({"seeds": 0}, {"seeds": 1.5}, {"jobs": 0}, {"jobs": True}):
         with pytest.raises(UserError, match="whole number of at least 1"):
             reproduce("two-weights", tmp_path / "out", **wrong)
+    with pytest.raises(UserError, match="10,000 at most, got 99999999999"):
+        reproduce("two-weights", tmp_path / "out", seeds=99999999999)
     assert not (tmp_path / "out").exists()
 
 
@@ -139,7 +141,7 @@ def test_wrong_arguments(tmp_path):
 def test_errors_of_parts(sample, tmp_path, jobs):
     with pytest.raises(UserError, match=r"^this part is refused$"):
         reproduce("sample", tmp_path / "refused", data_dir="refuse", jobs=jobs)
-    with pytest.raises((RuntimeError, ZeroDivisionError), match="a fault"):
+    with pytest.raises(ZeroDivisionError if jobs == 1 else PluginError, match="a fault"):
         reproduce("sample", tmp_path / "broken", data_dir="break", jobs=jobs)
 
 
@@ -199,6 +201,64 @@ def test_as_many_verdicts_as_claims(sample, tmp_path, monkeypatch):
     monkeypatch.setattr(experiments["sample"], "judge", lambda self, results: [])
     with pytest.raises(ValueError, match="1 claims and 0 verdicts"):
         reproduce("sample", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", '{"settings": {"seed": 1}, "rows": 7}', '{"settings": {"seed": 1}, "rows": [{}]}']
+)
+def test_files_of_parts_that_are_none_run_again(sample, tmp_path, text):
+    reproduce("sample", tmp_path / "out")
+    damaged = tmp_path / "out" / "parts" / "seed1.json"
+    before = damaged.read_text()
+    damaged.write_text(text)
+    lines = []
+    reproduce("sample", tmp_path / "out", echo=lines.append)
+    assert [line.split()[1] for line in lines] == ["seed1"]
+    assert damaged.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("parts", lambda *_: None, r"parts\(\) returns a list of Part, got None"),
+        ("parts", lambda *_: [], r"parts\(\) returns a list of Part"),
+        ("parts", lambda *_: [("a", {})], r"parts\(\) returns a list of Part"),
+        ("parts", lambda *_: [Part("a"), Part("A")], "two parts have the name A"),
+        ("parts", lambda *_: [Part("../a")], r"a part has the name '\.\./a'"),
+        ("parts", lambda *_: [Part("a", {"lr": float("nan")})], "settings of part a are finite numbers"),
+        ("parts", lambda *_: [Part("a", {"w": np.ones(2)})], "settings of part a are finite numbers"),
+        ("run", lambda *_: None, r"in part seed0 run\(\) returns a list of rows, each a dict, got None"),
+        ("run", lambda *_: [{"w": np.ones(2)}], "the column 'w' is one number.*got ndarray"),
+        ("judge", lambda *_: ["holds"], r"judge\(\) returns a list of Verdict, got \['holds'\]"),
+        ("judge", lambda *_: None, r"judge\(\) returns a list of Verdict, got None"),
+        ("claims", "One claim.", "claims is a tuple of sentences"),
+    ],
+)  # fmt: skip
+def test_faulty_experiments_are_named(sample, tmp_path, monkeypatch, name, value, said):
+    monkeypatch.setattr(experiments["sample"], name, value)
+    with pytest.raises(UserError, match="^experiment sample is faulty: .*" + said):
+        reproduce("sample", tmp_path / "out", seeds=1)
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_experiments_that_leave_something_out(tmp_path, monkeypatch):
+    class Silent(Experiment):
+        title, source, setting, claims = "A", "B", "C", ("D",)
+
+    monkeypatch.setitem(experiments._entries, "two-weights", Silent)
+    with pytest.raises(UserError, match="does not state its minutes"):
+        reproduce("two-weights", tmp_path / "out")
+    Silent.minutes = 1.0
+    with pytest.raises(UserError, match="does not define draw, judge, parts, run"):
+        reproduce("two-weights", tmp_path / "out")
+    monkeypatch.setitem(experiments._entries, "two-weights", print)
+    with pytest.raises(UserError, match="it is a class of Experiment"):
+        reproduce("two-weights", tmp_path / "out")
+
+
+def test_verdicts_are_truth_values_of_json():
+    assert json.dumps(Verdict(np.bool_(False), "").holds) == "false"
+    assert Verdict(None, "").holds is None
 
 
 def test_results_select():
