@@ -67,7 +67,7 @@ from spikelfp.training.run_folder import (
     write_metrics,
 )
 from spikelfp.training.trainer import TemporalTrainer
-from spikelfp.training.weights import DIGITS, GivenWeights, is_record, load_given, read_weights
+from spikelfp.training.weights import DIGITS, GivenWeights, load_given, read_weights, record_of
 from spikelfp.untrusted.text import Field
 
 NONE = "none"
@@ -593,8 +593,11 @@ def _given_weights(config: RunConfig, folder: RunFolder, resume: bool) -> tuple[
     A run that goes on by its own record needs them no more.
     """
     path = config.run.weights
-    if path is None or (resume and is_record(path) and folder.last.exists()):
+    if path is None:
         return config, None
+    record = record_of(path)
+    if resume and record is not None and folder.last.exists():
+        return config.placed({("run", "weights"): record}), None
     given = read_weights(path)
     return config.placed({("run", "weights"): given.record}), given
 

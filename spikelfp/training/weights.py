@@ -65,9 +65,14 @@ class GivenWeights:
         return f"{self.name}@sha256:{self.digest[:DIGITS]}"
 
 
-def is_record(text: str) -> bool:
-    """Whether the text names weights with their hash, as the record of a run does."""
-    return _PINNED.fullmatch(text) is not None
+def record_of(path: str) -> str | None:
+    """Write the record of weights whose hash stands behind their path, without reading them; ``None`` without one."""
+    found = _PINNED.fullmatch(path)
+    return found and f"{_name(Path(found[1]))}@sha256:{found[2][:DIGITS]}"
+
+
+def _name(path: Path) -> str:
+    return plain(os.path.basename(os.path.abspath(path.expanduser())))
 
 
 def read_weights(path: str) -> GivenWeights:
@@ -84,7 +89,6 @@ def read_weights(path: str) -> GivenWeights:
     """
     pinned = _PINNED.fullmatch(path)
     where = Path(pinned[1] if pinned else path).expanduser()
-    name = plain(os.path.basename(os.path.abspath(where)))
     if not os.path.exists(where):
         if pinned:
             raise UserError(
@@ -93,7 +97,7 @@ def read_weights(path: str) -> GivenWeights:
             )
         raise UserError(f"there are no weights at {plain(path)}: --weights is a run folder or a file")
     tensors, layers = _read_folder(where) if where.is_dir() else _read_file(where)
-    given = GivenWeights(name, _digest(tensors), tensors, layers)
+    given = GivenWeights(_name(where), _digest(tensors), tensors, layers)
     if pinned and not given.digest.startswith(pinned[2]):
         raise UserError(
             f"{plain(str(where))} holds other weights than those that are asked for: sha256 {given.digest[:DIGITS]}…, "

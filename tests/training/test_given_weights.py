@@ -5,6 +5,7 @@ import struct
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -158,6 +159,23 @@ def test_damaged_files(base, tmp_path, kind):
         (tmp_path / kind).write_bytes(cut)
         with pytest.raises(DataError):
             read_weights(str(tmp_path / kind))
+
+
+@pytest.mark.parametrize("kind", ["old.pth", "state.safetensors"])
+def test_flipped_bytes_are_refused_or_numbers(tmp_path, kind):
+    list(files(tmp_path, torch.nn.Linear(3, 2).state_dict()))
+    whole, random = (tmp_path / kind).read_bytes(), np.random.default_rng(0)
+    refused = []
+    for place in random.integers(0, len(whole), 150):
+        (tmp_path / kind).write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            found = read_weights(str(tmp_path / kind))
+        except DataError as error:
+            refused.append(str(error))
+        else:
+            assert all(value.numel() <= 6 for value in found.tensors.values())
+    assert 75 < len(refused) <= 150
+    assert not any("\n" in text for text in refused)
 
 
 def old_file(path, count, declared):
@@ -426,7 +444,9 @@ def test_a_run_that_goes_on_does_not_load_them_again(base, tmp_path):
     whole = run(tmp_path / "whole", weights=path, epochs=2, schedule="constant")
     run(tmp_path / "run", weights=path, schedule="constant")
     record = read_config(RunFolder(tmp_path / "run"))[0].run.weights
+    pinned = f"{path}@sha256:{read_weights(path).digest}"
     source.unlink()
+    run(tmp_path / "run", resume=True, weights=pinned, schedule="constant")
     lines = []
     again = run(tmp_path / "run", lines, resume=True, weights=record, epochs=2, schedule="constant")
     assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
@@ -451,6 +471,19 @@ def test_the_record_names_the_weights_and_not_their_folder(base, tmp_path, monke
     monkeypatch.chdir(base.parent)
     here("train", "--config", config, "--out", tmp_path / "beside", "--no-report")  # the record is a path from here
     assert (tmp_path / "beside" / "config.yaml").read_text().count("base@sha256:") == 1
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_asks_for_the_weights(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "run", weights=str(base))
+    for name in ("checkpoints/last.pt", "checkpoints/best.pt", "metrics.csv", "summary.json"):
+        (tmp_path / "run" / name).unlink()
+    record = read_config(RunFolder(tmp_path / "run"))[0].run.weights
+    with pytest.raises(UserError, match=f"base that the run was started from are not here.*FOLDER/{record}"):
+        run(tmp_path / "run", resume=True, weights=record)
+    lines = []
+    run(tmp_path / "run", lines, resume=True, weights=str(base))
+    assert lines[0].startswith("starting from the weights base")
 
 
 def test_a_path_with_a_hash_is_checked(base, tmp_path):
