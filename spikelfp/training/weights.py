@@ -61,7 +61,7 @@ class GivenWeights:
 
     @property
     def record(self) -> str:
-        """What ``config.yaml`` says: ``NAME@sha256:…``, which can be given as a path again and is checked then."""
+        """Text for ``config.yaml``, ``NAME@sha256:…``, which can be given as a path again and is checked then."""
         return f"{self.name}@sha256:{self.digest[:DIGITS]}"
 
 
