@@ -244,6 +244,15 @@ def reproduce_command(
         str | None,
         typer.Option("--data-dir", callback=path_given, help="folder of the data sets", show_default="$SPIKELFP_DATA"),
     ] = None,
+    weights_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--weights-dir",
+            callback=path_given,
+            help="of activations: folder of vgg16.pth, resnet18.pth or both, as torchvision saves them",
+            show_default="none",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Run an experiment of the papers: results, figure, and what holds. A run that was stopped goes on."""
@@ -265,7 +274,15 @@ def reproduce_command(
     folder = out or f"runs/reproduce-{name}" + ("-quick" if quick else "")
     try:
         verdicts = reproduce(
-            name, folder, quick=quick, seeds=seeds, data_dir=data_dir, jobs=jobs or cores(), shown=True, echo=say
+            name,
+            folder,
+            quick=quick,
+            seeds=seeds,
+            data_dir=data_dir,
+            weights_dir=weights_dir,
+            jobs=jobs or cores(),
+            shown=True,
+            echo=say,
         )
     except Interrupted as stop:
         say(str(stop))

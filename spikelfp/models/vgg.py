@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from spikelfp import nn
 from spikelfp.models.ann import Activation, maker
@@ -23,8 +23,14 @@ from spikelfp.models.base import (
     noisy,
     pooling,
 )
-from spikelfp.registry import checked_keywords
+from spikelfp.options import option
+from spikelfp.registry import check_name, checked_keywords
 
+HEADS = ("auto", "7x7")
+"""Dense layers of VGG-16; ``auto`` goes by the size of the images, ``7x7`` are those for ImageNet."""
+Head = Annotated[
+    str, option("dense layers of VGG-16: 7x7 as for ImageNet; auto smaller ones for images below 224×224", names=HEADS)
+]
 VGG_LIKE = ((1, 2), (4, 4), (8, 8))
 """Channels of each block of "VGG-like", in units of its width."""
 VGG16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
@@ -78,6 +84,7 @@ def vgg16(
     activation: Activation = "relu",
     noise: Noise = 0.0,
     dropout: Dropout = 0.5,
+    head: Head = "auto",
     width: Width = 64,
 ) -> nn.Sequential:
     """Make VGG-16 (configuration D of the paper), with BatchNorm after each convolution if ``batch_norm``.
@@ -95,16 +102,20 @@ def vgg16(
         activation: name of :data:`activations`, or a function without arguments that makes the layer.
         noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
         dropout: part of the hidden neurons that are left out at a time in training.
+        head: ``auto``, or ``7x7``, which brings feature maps of any size to 7×7, in front of dense layers of 4096
+            neurons, as torchvision does; weights that were trained on ImageNet fit it at any size of the images.
         width: channels of the first convolution, 64 in the paper; all other layers grow and shrink with it.
 
     Raises:
         ShapeError: for a shape that is no image, or too small.
         UserError: for a width below 1.
-        UnknownNameError: for an activation that is not known.
+        UnknownNameError: for another head, and an activation that is not known.
     """
     channels, height, side = check_image(shape, 32, "vgg16")
     layers = _convolutions(channels, VGG16, check_width(width), activation, noise, batch_norm)
     size = (min(height // 32, 7), min(side // 32, 7))
+    if check_name("head", head, HEADS) == "7x7":
+        size = (7, 7)
     hidden = (64 if size == (7, 7) else 8) * width
     layers.append(nn.AdaptiveAvgPool2d(size))
     layers += _classifier((8 * width * size[0] * size[1], hidden, hidden, classes), activation, noise, dropout)

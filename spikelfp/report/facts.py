@@ -33,10 +33,12 @@ from spikelfp.training.run import RATE_SAMPLES, check_show_memory, load_splits, 
 from spikelfp.training.run_folder import (
     RUN,
     RunFolder,
+    Started,
     check_data,
     other_samples,
     read_config,
     read_metrics,
+    read_started,
     samples_of,
 )
 from spikelfp.training.update import outputs_in_chunks
@@ -180,6 +182,7 @@ class Facts:
         explained: what predictions rest on, of tasks with classes.
         task: of the run.
         notes: what is missing, and why.
+        started: weights that the run was started from.
     """
 
     folder: RunFolder
@@ -201,6 +204,7 @@ class Facts:
     explained: Explained | None = None
     task: Task = field(default_factory=Classification)
     notes: list[str] = field(default_factory=list)
+    started: Started | None = None
 
     @property
     def spiking(self) -> bool:
@@ -512,6 +516,7 @@ def collect_facts(run: str | Path, data_dir: str | None = None, cache_dir: str |
         parameters=sum(p.numel() for p in outline.parameters()),
         class_names=tuple(str(label) for label in range(classes)),
         task=config.make_task(),
+        started=read_started(folder),
     )
     try:
         content = checkpoint.read(folder.last)

@@ -19,6 +19,7 @@ from spikelfp.report.facts import Facts, collect_facts
 from spikelfp.report.page import Footer, Headline, Picture, Section
 from spikelfp.report.theme import DARK, LIGHT, png
 from spikelfp.training.config import RunConfig
+from spikelfp.training.weights import DIGITS
 
 SHOWN_LAYERS = 12
 """Largest number of layers whose rates and weights are shown: of a deeper network the first and the last ones."""
@@ -58,7 +59,7 @@ def render(facts: Facts) -> str:
     return page.render(
         title,
         Headline(name, state if stopped else "finished", title, *_score(facts), warn=stopped),
-        terms=[*_network(facts), *wording.lead(facts.config, facts.spiking)],
+        terms=[*_network(facts), *_start(facts), *wording.lead(facts.config, facts.spiking)],
         facts=_facts(facts),
         notes=facts.notes,
         sections=[
@@ -118,6 +119,14 @@ def _network(facts: Facts) -> list[tuple[str, str]]:
     if len(sizes) > MOST_SIZES:
         sizes = [*sizes[:2], f"… ({len(sizes) - 4} more layers)", *sizes[-2:]]
     return [("Network", " → ".join(sizes))]
+
+
+def _start(facts: Facts) -> list[tuple[str, str]]:
+    """Weights that the run was started from, where they were not drawn."""
+    own = facts.started
+    if own is None:
+        return []
+    return [("Start", "; ".join([f"the weights {own.name} (sha256 {own.sha256[:DIGITS]})", *own.notes]) + ".")]
 
 
 def _facts(facts: Facts) -> list[tuple[str, str]]:

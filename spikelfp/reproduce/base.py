@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from spikelfp.data import DataSplits
+    from spikelfp.training.weights import GivenWeights
 
 experiments: Registry[type[Experiment]] = Registry("experiment")
 """Experiments by the names that ``spikelfp reproduce`` takes."""
@@ -121,10 +122,11 @@ class Desk:
         folder: of the experiment.
         part: name of the part.
         data_dir: folder of the data sets.
+        weights_dir: folder of weights to start from.
     """
 
-    def __init__(self, folder: Path, part: str, data_dir: str | None) -> None:
-        self.folder, self.part, self.data_dir = folder, part, data_dir
+    def __init__(self, folder: Path, part: str, data_dir: str | None, weights_dir: str | None = None) -> None:
+        self.folder, self.part, self.data_dir, self.weights_dir = folder, part, data_dir, weights_dir
         self.arrays: dict[str, NDArray[Any]] = {}
 
     def load(self, name: str) -> DataSplits:
@@ -176,6 +178,8 @@ class Experiment(ABC):
         data: names of the data sets that the full run reads.
         minutes: CPU minutes of the full run for one seed, about.
         seeds: seeds of the full run, unless the user says otherwise.
+        weights: names of the files with weights that ``--weights-dir`` may hold; empty for none.
+        weights_data: names of the data sets that parts with such weights read, in the quick form too.
     """
 
     title: ClassVar[str]
@@ -185,6 +189,8 @@ class Experiment(ABC):
     data: ClassVar[tuple[str, ...]] = ()
     minutes: ClassVar[float]
     seeds: ClassVar[int] = 3
+    weights: ClassVar[tuple[str, ...]] = ()
+    weights_data: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def parts(self, quick: bool, seeds: int) -> list[Part]:
@@ -194,6 +200,16 @@ class Experiment(ABC):
             quick: whether a minute must do, on data that every installation has.
             seeds: number of seeds, counted from 0.
         """
+
+    def fine_tunings(self, quick: bool, seeds: int, given: Mapping[str, GivenWeights]) -> list[Part]:
+        """List further parts, which start from given weights.
+
+        Args:
+            quick: as for :meth:`parts`.
+            seeds: as for :meth:`parts`.
+            given: hashes and shapes of weights by the name of their file, those of :attr:`weights` that were found.
+        """
+        return []
 
     @abstractmethod
     def run(self, part: Part, desk: Desk) -> list[Row]:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -38,6 +40,7 @@ from spikelfp.machine import Stop, process_context, stop_on_interrupt
 from spikelfp.reproduce.base import VERDICTS, Desk, Experiment, Part, Results, Row, Verdict, cell, experiments
 from spikelfp.terminal import bar_text, plain, progress
 from spikelfp.training.run import Interrupted, own_random_numbers
+from spikelfp.training.weights import GivenWeights, read_weights
 
 RECORD, VERDICT = "experiment.json", "verdicts.json"
 FOLDER = Kind("experiment", RECORD, lambda path, trusted: [])
@@ -93,12 +96,14 @@ class Plan(NamedTuple):
         quick: whether in its short form.
         seeds: number of seeds.
         data_dir: folder of the data sets.
+        weights_dir: folder of weights to start from; ``None`` for none.
     """
 
     name: str
     quick: bool
     seeds: int
     data_dir: str | None
+    weights_dir: str | None = None
 
     @property
     def experiment(self) -> Experiment:
@@ -115,6 +120,9 @@ class Plan(NamedTuple):
         found = self.experiment.parts(self.quick, self.seeds)
         if not isinstance(found, (list, tuple)) or not found or not all(isinstance(part, Part) for part in found):
             raise UserError(f"experiment {self.name} is faulty: parts() returns a list of Part, got {found!r:.80}")
+        found = list(found)
+        if self.weights_dir is not None:
+            found += self.experiment.fine_tunings(self.quick, self.seeds, self.given())
         seen = set[str]()
         for part in found:
             if not isinstance(part.name, str) or not _FILE_NAME.fullmatch(part.name):
@@ -132,16 +140,47 @@ class Plan(NamedTuple):
                     f"experiment {self.name} is faulty: the settings of part {part.name} are finite numbers, words and "
                     f"truth values, got {part.settings!r:.200}"
                 ) from None
-        return list(found)
+        return found
+
+    def given(self) -> dict[str, GivenWeights]:
+        """Read hashes and shapes of the weights in :attr:`weights_dir`, by the names of their files.
+
+        Raises:
+            UserError: for an experiment without such weights, and a folder without any of them.
+        """
+        names = self.experiment.weights
+        if self.weights_dir is None:
+            return {}
+        if not names:
+            takers = ", ".join(name for name in experiments if experiments[name].weights)
+            raise UserError(f"--weights-dir belongs to the experiment {takers}, but this is {self.name}: leave it out")
+        folder = Path(self.weights_dir).expanduser()
+        found = {name: folder / name for name in names if (folder / name).is_file()}
+        if not found:
+            raise UserError(f"{folder} holds no weights: put {' or '.join(names)} there, as torchvision saves them")
+        return {name: _read_weights(str(path), path.stat().st_mtime_ns) for name, path in found.items()}
 
     def record(self) -> dict[str, Any]:
         """Write what decides about the numbers."""
         return {"experiment": self.name, "quick": self.quick, "seeds": self.seeds}
 
-    def command(self, out: str | Path = "DIR") -> str:
-        """Write the command that runs it."""
+    def command(self, out: str | Path = "DIR", weights_dir: str = "WEIGHTS") -> str:
+        """Write the command that runs it.
+
+        Args:
+            out: folder of the results.
+            weights_dir: folder of the weights, if it has one: where it lies is no fact about the numbers.
+        """
         quick = " --quick" if self.quick else ""
-        return f"spikelfp reproduce {self.name}{quick} --seeds {self.seeds} --out {out}"
+        weights = "" if self.weights_dir is None else f" --weights-dir {weights_dir}"
+        return f"spikelfp reproduce {self.name}{quick} --seeds {self.seeds}{weights} --out {out}"
+
+
+@functools.lru_cache(maxsize=4)
+def _read_weights(path: str, changed: int) -> GivenWeights:
+    """Read the hash and the shapes of weights once: they are asked for whenever parts are listed."""
+    found = read_weights(path)
+    return replace(found, tensors={name: value.to("meta") for name, value in found.tensors.items()})
 
 
 def reproduce(
@@ -151,6 +190,7 @@ def reproduce(
     quick: bool = False,
     seeds: int | None = None,
     data_dir: str | None = None,
+    weights_dir: str | None = None,
     jobs: int = 1,
     shown: bool = False,
     echo: Callable[[str], None] = lambda line: None,
@@ -163,6 +203,8 @@ def reproduce(
         quick: whether to run the short form, on data that every installation has.
         seeds: number of seeds; ``None``: those of the experiment, and 1 in the short form.
         data_dir: folder of the data sets.
+        weights_dir: folder of weights that networks of the experiment start from; ``None``: parts that need them are
+            left out.
         jobs: processes at once, one thread each; 1: this process alone. With more, a script needs the line
             ``if __name__ == "__main__":``, as for :mod:`multiprocessing`.
         shown: whether to show progress.
@@ -175,22 +217,25 @@ def reproduce(
         UnknownNameError: for another name.
         UserError: for seeds or jobs that are no numbers of such, and an experiment of a plug-in that is faulty.
         DataError: for data that are not there, before anything runs.
+        UserError: for weights of another experiment, or a folder without them.
         RunFolderError: for a folder that holds something else, another experiment, or this one with other options.
         Interrupted: after Ctrl-C or SIGTERM; finished parts and checkpoints of training runs are kept.
     """
     experiment = experiment_of(name)
     own = 1 if quick else experiment.seeds
-    plan = Plan(name, quick, _seeds(own if seeds is None else seeds), data_dir)
+    plan = Plan(name, quick, _seeds(own if seeds is None else seeds), data_dir, weights_dir)
     jobs = checks.whole("jobs", jobs, 1)
     folder = Path(out)
     _check_folder(folder, plan)
-    if not quick:
-        check_data(experiment, data_dir)
+    check_data(experiment.data if not quick else (), data_dir)
     parts = plan.parts()
+    check_data(experiment.weights_data if weights_dir is not None else (), data_dir)
     with owned(folder, FOLDER), stop_on_interrupt() as stop:
         _check_folder(folder, plan)
         (folder / "parts").mkdir(exist_ok=True)
         record = plan.record() | {"command": plan.command(), "versions": _versions()}
+        if weights_dir is not None:
+            record |= {"weights": {name: each.digest for name, each in plan.given().items()}}
         write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
         missing = [part for part in parts if _read(folder, part) is None]
         try:
@@ -198,7 +243,8 @@ def reproduce(
         except (KeyboardInterrupt, Interrupted) as ended:
             left = sum(_read(folder, part) is None for part in parts)
             stopped = Interrupted(
-                f"stopped with {left} of {len(parts)} parts left; the same command goes on: {plan.command(folder)}"
+                f"stopped with {left} of {len(parts)} parts left; the same command goes on: "
+                f"{plan.command(folder, str(weights_dir))}"
             )
             stopped.number = getattr(ended, "number", None) or signal.SIGINT
             raise stopped from None
@@ -217,15 +263,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def check_data(experiment: type[Experiment], data_dir: str | None) -> None:
+def check_data(names: Sequence[str], data_dir: str | None) -> None:
     """Refuse an experiment whose data are not at hand.
+
+    Args:
+        names: names of the data sets.
+        data_dir: folder of the data sets.
 
     Raises:
         DataError: with the file that is missing, and where it belongs.
     """
     from spikelfp import data
 
-    for name in experiment.data:
+    for name in names:
         try:
             data.load(name, data_dir)
         except DataError as error:
@@ -257,6 +307,10 @@ def _check_folder(folder: Path, plan: Plan) -> None:
             raise RunFolderError(
                 f"{folder} holds {plain(is_)}, and {want} is asked for: move it away, or name another --out"
             )
+    before = found.get("weights")
+    for name, each in plan.given().items():
+        if isinstance(before, dict) and before.get(name, each.digest) != each.digest:
+            raise RunFolderError(f"{folder} was begun with other weights than this {name}: name another --out")
     begun, now = found.get("versions"), _versions()
     if begun != now:
         written = "; ".join(_in_words(each) for each in (begun, now) if isinstance(each, dict))
@@ -335,7 +389,7 @@ def run_part(plan: Plan, part: Part, folder: Path) -> None:
         part: to compute.
         folder: of the experiment.
     """
-    desk = Desk(folder, part.name, plan.data_dir)
+    desk = Desk(folder, part.name, plan.data_dir, plan.weights_dir)
     with own_random_numbers():
         torch.manual_seed(int(part.settings.get("seed", 0)))
         np.random.seed(int(part.settings.get("seed", 0)))  # noqa: NPY002  (for libraries that use it)

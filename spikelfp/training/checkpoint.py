@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,8 +289,13 @@ def check_shapes(path: str | Path, net: torch.nn.Module, content: dict[str, Any]
             )
 
 
-def _masks(net: torch.nn.Module, weights: dict[str, Any]) -> dict[str, Tensor]:
-    """Return masks of chosen delays that the ``weights`` of a checkpoint have and a fresh network does not."""
+def chosen_masks(net: torch.nn.Module, weights: Collection[str]) -> dict[str, Tensor]:
+    """Return masks of chosen delays that the ``weights`` of a checkpoint have and a fresh network does not.
+
+    Args:
+        net: the network.
+        weights: names of the weights.
+    """
     names = {f"{name}.mask": layer for name, layer in net.named_modules() if isinstance(layer, TapLinear)}
     return {name: torch.ones_like(layer.weight, dtype=torch.bool) for name, layer in names.items() if name in weights}
 
@@ -301,7 +307,7 @@ def check_weights(path: str | Path, net: torch.nn.Module, content: dict[str, Any
         CheckpointError: naming the first parameter that is missing, of another shape or type, or not finite.
     """
     weights = content["weights"]
-    own, foreign = net.state_dict() | _masks(net, weights), _foreign_buffers(net)
+    own, foreign = net.state_dict() | chosen_masks(net, weights), _foreign_buffers(net)
     for name in [*own, *weights]:
         mine, theirs = own.get(name), weights.get(name)
         shapes = [tuple(each.shape) if isinstance(each, Tensor) else "nothing" if each is None else brief(each)

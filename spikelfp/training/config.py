@@ -690,6 +690,12 @@ class TrainingOptions:
 class PlaceOptions:
     """Device, random numbers and folders of a run."""
 
+    weights: str | None = setting(
+        None,
+        "weights to start from: a run folder, a checkpoint, a state dict (.pt, .pth), or a .safetensors file",
+        automatic="drawn anew by --seed",
+        kind="path",
+    )
     seed: int = setting(0, "seed of the weights, the order of samples and the encoding", within=f"[0, {2**63 - 1}]")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, …")
     workers: int = setting(0, "processes that load data", within=f"[0, {MOST_WORKERS}]")
@@ -925,8 +931,18 @@ class RunConfig:
         few = [slot for slot in OPTIONS.slots().values() if slot.option.owner is FEW_BITS]
         return self.placed({("model", "weight_bits"): FLOAT, **{each.path: each.option.default for each in few}})
 
-    def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
+    def build(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        begin: Callable[[torch.nn.Module], object] = lambda net: None,
+    ) -> torch.nn.Module:
         """Make a new network of this run, its weights on grids if they are quantised.
+
+        Args:
+            shape: shape of a sample.
+            classes: classes or other outputs.
+            begin: called with the network before its weights are put on grids, to give it others.
 
         Raises:
             UserError: for one that does not fit into memory.
@@ -934,6 +950,7 @@ class RunConfig:
         spec = self.spec(shape, classes)
         check_build_memory(spec)
         net = build(spec)
+        begin(net)
         quantization = self.quantization()
         if quantization is not None:
             WeightGrids(net, quantization, self.run.seed)

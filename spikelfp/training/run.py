@@ -52,6 +52,7 @@ from spikelfp.training.run_folder import (
     RATE_SAMPLES,
     RUN,
     RunFolder,
+    Started,
     check_data,
     check_folder,
     check_out,
@@ -59,12 +60,14 @@ from spikelfp.training.run_folder import (
     other_samples,
     read_config,
     read_metrics,
+    read_started,
     samples_of,
     summarise,
     write_config,
     write_metrics,
 )
 from spikelfp.training.trainer import TemporalTrainer
+from spikelfp.training.weights import DIGITS, GivenWeights, load_given, read_weights, record_of
 from spikelfp.untrusted.text import Field
 
 NONE = "none"
@@ -473,6 +476,7 @@ class _Run:
     place: Place | None
     samples: dict[str, str]
     planned: str = ""  # how it goes on
+    started: Started | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -500,7 +504,7 @@ class _Run:
     def write_config(self) -> None:
         """Write ``config.yaml`` with all that is known by now."""
         if self.place is not None:
-            write_config(self.folder, self.config, self.splits, self.trainer.woken, self.samples)
+            write_config(self.folder, self.config, self.splits, self.trainer.woken, self.samples, self.started)
 
     def way_on(self) -> str:
         """Say how to go on after a failure."""
@@ -530,6 +534,7 @@ def _start(
     with world.agreed():
         if world.leads:
             check_out(folder, resume, overwrite)
+        config, given = _given_weights(config, folder, resume)
         with world.in_turn():
             splits, config = _load(config, progress and world.leads)
         check_kind(config, splits)
@@ -549,7 +554,14 @@ def _start(
                     raise DataError(f"{other}: go on with those of before, or train a new run with another --out")
         _check_room(config, splits, world)
         seed_generators(config.run.seed)
-        net = config.build(splits.shape, splits.outputs)
+        started = None if given is None else Started(given.name, given.digest, [])
+
+        def begin(net: torch.nn.Module) -> None:
+            if given is not None and started is not None and not (resume and folder.last.exists()):
+                few = config.quantization() is not None
+                started.notes.extend(load_given(net, given, config.model.name, splits.outputs, few))
+
+        net = config.build(splits.shape, splits.outputs, begin)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LearningWarning)  # the leader says it, in _fit
             trainer = make_trainer(net, config, progress=progress, should_stop=stopped, world=world)
@@ -558,12 +570,13 @@ def _start(
         go_on = resume and folder.last.exists()
         if go_on:
             trainer.load(folder.last)
+            started = read_started(folder)
             trainer.woken = _woken(folder)
             _take_seconds(folder, trainer.history)
             planned = trainer.plan(splits.train, config.training.epochs or 1)
         if place is not None and not resume and not is_unused(folder):
             place.replace()
-        run = _Run(config, splits, trainer, folder.path, place, samples, planned)
+        run = _Run(config, splits, trainer, folder.path, place, samples, planned, started)
         if world.leads:
             if go_on:
                 _repair(run)
@@ -572,6 +585,21 @@ def _start(
                 checkpoint.write(run.folder.initial, initial)
             run.write_config()
     return run
+
+
+def _given_weights(config: RunConfig, folder: RunFolder, resume: bool) -> tuple[RunConfig, GivenWeights | None]:
+    """Read the weights that a run is to start from; returned with the configuration that names them by their hash.
+
+    A run that goes on by its own record needs them no more.
+    """
+    path = config.run.weights
+    if path is None:
+        return config, None
+    record = record_of(path)
+    if resume and record is not None and folder.last.exists():
+        return config.placed({("run", "weights"): record}), None
+    given = read_weights(path)
+    return config.placed({("run", "weights"): given.record}), given
 
 
 def check_kind(config: RunConfig, splits: DataSplits) -> None:
@@ -654,6 +682,10 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
         echo(f"resuming after {trainer.position.step} steps (epoch {trainer.position.epoch + 1})")
     if run.planned:
         echo(run.planned)
+    if run.started is not None and not trainer.position.step:
+        echo(f"starting from the weights {run.started.name} (sha256 {run.started.sha256[:DIGITS]})")
+        for note in run.started.notes:
+            echo(note)
 
     def after_epoch(row: dict[str, float]) -> None:
         if row["epoch"] == config.training.choose_delays:
@@ -692,7 +724,7 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
     if trainer.position.epoch < epochs and not trainer.stopped_early:
         run.save()
         return None
-    summary = summarise(trainer, splits, config)
+    summary = summarise(trainer, splits, config, run.started)
     best = best_epoch(run, summary["score"]["value"]) if splits.validation else {}
     if best:
         summary["best"] = best

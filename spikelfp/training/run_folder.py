@@ -10,7 +10,7 @@ import platform
 import resource
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,9 @@ _MOST_AXES = 8
 MOST_EPOCHS = 1 << 31
 """Epochs are numbered below."""
 
-FOUND = ("shape", "classes", "class_names", "outputs", "names", "samples", "woken", "plugins")
-"""Entries of ``config.yaml`` beside the options: of the data, and of layers that were woken, and plug-ins."""
+FOUND = ("shape", "classes", "class_names", "outputs", "names", "samples", "woken", "started", "plugins")
+"""Entries of ``config.yaml`` beside the options: of the data, of layers that were woken, of weights that the run was
+started from, and plug-ins."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,42 @@ def check_found(path: str | Path, values: dict[str, Any]) -> tuple[tuple[int, ..
     if values.get("samples") is not None:
         for _, each in found.at("samples").items():
             each.text()
+    if values.get("started") is not None:
+        Started.read(found.at("started"))
     return shape, found.at(outputs).whole(1, _MOST_CLASSES)
+
+
+@dataclass(frozen=True)
+class Started:
+    """Weights that a run was started from.
+
+    Attributes:
+        name: name of the file or run folder.
+        sha256: hash of the weights (:class:`~spikelfp.training.weights.GivenWeights`).
+        notes: lines about what is not as in the file, such as a last layer that keeps its random start.
+    """
+
+    name: str
+    sha256: str
+    notes: list[str]
+
+    @classmethod
+    def read(cls, field: Field) -> Started:
+        """Read the entry ``started`` of ``config.yaml``.
+
+        Raises:
+            RunFolderError: naming the first value that is wrong.
+        """
+        names = ("name", "sha256", "notes")
+        field.mapping(names, names)
+        notes = [each.text() for each in field.at("notes").sequence()]
+        return cls(field.at("name").text(), field.at("sha256").text(), notes)
+
+
+def read_started(folder: RunFolder) -> Started | None:
+    """Read what a run was started from; ``None`` for weights that were drawn."""
+    value = read_mapping(folder.config).get("started")
+    return None if value is None else Started.read(Field(folder.config, "started", value, RunFolderError))
 
 
 def read_options(path: str | Path) -> dict[str, Any]:
@@ -335,9 +371,14 @@ RUN = Kind("run", "checkpoints/last.pt", run_files)
 
 
 def write_config(
-    folder: RunFolder, config: RunConfig, splits: DataSplits, woken: dict[str, float], samples: dict[str, str]
+    folder: RunFolder,
+    config: RunConfig,
+    splits: DataSplits,
+    woken: dict[str, float],
+    samples: dict[str, str],
+    started: Started | None = None,
 ) -> None:
-    """Write ``config.yaml``: the options, properties of the data, and the layers that were woken."""
+    """Write ``config.yaml``: the options, properties of the data, layers that were woken, and what it started from."""
     outputs, names = ("classes", "class_names") if splits.kind == "classes" else ("outputs", "names")
     found = {names: list(splits.names)}
     text = config.to_yaml() + f"shape: {list(splits.shape)}\n{outputs}: {splits.outputs}\n"
@@ -346,6 +387,8 @@ def write_config(
         text += yaml_text({"samples": samples})
     if woken:
         text += yaml_text({"woken": woken})
+    if started is not None:
+        text += yaml_text({"started": asdict(started)})
     needed = plugins.used(OPTIONS.used(config).values())
     if needed:
         text += yaml_text({"plugins": needed})
@@ -390,13 +433,16 @@ RATE_SAMPLES = 256
 """Test samples over which the spike rates of a summary are taken."""
 
 
-def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -> dict[str, Any]:
+def summarise(
+    trainer: TemporalTrainer, splits: DataSplits, config: RunConfig, started: Started | None = None
+) -> dict[str, Any]:
     """Sum up a run: scores of the last weights, rates, costs and versions; time and memory are those of this worker.
 
     Args:
         trainer: the trainer, at the end.
         splits: the data.
         config: options of the run.
+        started: weights that it was started from, if it was.
 
     Returns:
         Content of ``summary.json``. It has ``test_accuracy`` where samples have classes, ``rmse`` (in the units of the
@@ -422,6 +468,7 @@ def summarise(trainer: TemporalTrainer, splits: DataSplits, config: RunConfig) -
         "score": {"name": task.score, "value": tested.score},
         "test_loss": tested.loss,
         f"train_{task.score}": history[-1][f"train_{task.score}"],
+        **({} if started is None else {"started": asdict(started)}),
         "wake": trainer.woken if config.method.wake else None,
         "spike_rates": spike_rates(trainer, splits, config.run.seed),
         "update_density": history[-1].get("update_density"),

@@ -10,6 +10,8 @@ from spikelfp.untrusted.archives import check_zip, read_entry, unpack_stream
 from spikelfp.untrusted.arrays import array_header, array_in, load_arrays
 from spikelfp.untrusted.bounds import ALWAYS, RATIO, check_size, most, open_regular, read_regular
 from spikelfp.untrusted.hdf5 import check_attributes, check_dataset, check_datasets, check_lengths, member, open_hdf5
+from spikelfp.untrusted.old_tensors import load_old_tensors
+from spikelfp.untrusted.safe_tensors import load_safe_tensors
 from spikelfp.untrusted.tensors import load_tensors
 from spikelfp.untrusted.text import read_csv, read_json, read_yaml
 
@@ -25,6 +27,8 @@ __all__ = [
     "check_size",
     "check_zip",
     "load_arrays",
+    "load_old_tensors",
+    "load_safe_tensors",
     "load_tensors",
     "member",
     "most",

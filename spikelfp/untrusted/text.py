@@ -158,7 +158,19 @@ def read_json(path: str | Path) -> Any:
         DataError: for a file that cannot be read or is no JSON, a key that stands twice, and more than
             :data:`LONGEST_JSON` bytes.
     """
-    content = read_regular(path, LONGEST_JSON)
+    return plain_json(read_regular(path, LONGEST_JSON), path)
+
+
+def plain_json(content: bytes, path: str | Path) -> Any:
+    """Read the values of JSON that stands in a file.
+
+    Args:
+        content: the bytes, UTF-8.
+        path: the file, named in errors.
+
+    Raises:
+        DataError: for what is no JSON, and a key that stands twice.
+    """
     try:
         return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys, parse_int=_whole_number)
     except (ValueError, RecursionError) as error:

@@ -31,7 +31,7 @@ from spikelfp.training.run_folder import RunFolder, read_config
 EVERY_RUN = {
     "data", "task", "validation", "model", "weight_bits", "method", "reduction", "epochs", "batch_size", "accumulate",
     "optimizer", "weight_decay", "max_weight", "lr", "schedule", "clip", "clip_norm", "seed", "device", "workers",
-    "checkpoint_every", "data_dir",
+    "checkpoint_every", "data_dir", "weights",
 }  # fmt: skip
 """Options that every run uses."""
 
