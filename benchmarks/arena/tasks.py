@@ -63,7 +63,19 @@ ROWS = {
 }
 """Methods; every one has as many choices."""
 
-RECURRENT_ROWS = {name: row for name, row in ROWS.items() if name != "decolle"}
+DRAWN: Options = {"beta_start": "log-uniform", "beta_low": 0.3, "beta_high": 0.95}
+"""Decays of each neuron, the default of recurrent networks on lines of channels."""
+
+
+def drawn(choices: tuple[Options, ...]) -> tuple[Options, ...]:
+    """Replace the smaller decay of all neurons by a decay of each."""
+    return tuple(
+        {name: value for name, value in choice.items() if name != "beta"} | DRAWN if choice["beta"] == 0.8 else choice
+        for choice in choices
+    )
+
+
+RECURRENT_ROWS = {name: replace(row, choices=drawn(row.choices)) for name, row in ROWS.items() if name != "decolle"}
 """Methods of recurrent networks: DECOLLE has none (Kaiser et al. 2020)."""
 
 CONVOLUTIONAL_ROWS = {name: ROWS[name] for name in ("lfp", "surrogate")}

@@ -49,7 +49,7 @@ from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
 from spikelfp.registry import Registry
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
-from spikelfp.training.event_defaults import EVENT_LR, by_camera, event_model, event_values
+from spikelfp.training.event_defaults import EVENT_LR, LINE_DECAYS, by_camera, event_model, event_values
 from spikelfp.training.memory import check_build_memory
 from spikelfp.training.optim import MakeOptimizer, MakeSchedule, optimizers, schedules
 from spikelfp.untrusted import read_yaml
@@ -295,6 +295,10 @@ def _event_defaults(stated: Mapping[Place, Any], chosen: Collection[Place] = ())
         return {}
     found = event_model(not by_camera(data)) if _model_is_open(stated, chosen) else {}
     view = OPTIONS.view({**found, **stated})
+    decays = {("neuron", "beta"), *LINE_DECAYS}
+    if not by_camera(data) and view.model == "lif-rnn" and not decays & {*stated, *chosen}:
+        found |= LINE_DECAYS
+        view = OPTIONS.view({**found, **stated})
     for path, value in event_values(data).items():
         owner = OPTIONS.slots()[path].option.owner
         if path not in stated and (owner is None or owner.holds(view)):
@@ -495,6 +499,7 @@ class NeuronOptions:
         "decays at the start: one a layer (shared); or one a neuron, all --beta (equal), drawn between --beta-low and "
         "--beta-high, evenly (uniform) or in the logarithm of time constants (log-uniform), or around --beta (gamma)",
         decay_starts,
+        automatic="shared; log-uniform, 0.3 to 0.95, for lif-rnn on lines of channels",
         owner=NEURONS,
     )
     threshold: float = setting(1.0, "membrane above which a neuron fires", owner=NEURONS)

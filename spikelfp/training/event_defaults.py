@@ -20,6 +20,13 @@ SMALLEST_SIDE = 16
 EVENT_BETA, EVENT_BATCH, EVENT_LEVELS, EVENT_LR, EVENT_HIDDEN = 0.8, 32, 2, 5e-3, (512,)
 """Decay, batch, levels of a value, learning rate of rewards, and hidden neurons of lines of channels."""
 
+LINE_DECAYS: dict[Place, Any] = {
+    ("neuron", "beta_start"): "log-uniform",
+    ("neuron", "beta_start", "beta_low"): 0.3,
+    ("neuron", "beta_start", "beta_high"): 0.95,
+}
+"""Decays of recurrent networks on lines of channels: sounds and touch have many time scales (docs/events.md)."""
+
 
 def by_camera(data: str) -> bool:
     """Whether a camera recorded event data of this name, as far as it tells."""

@@ -78,28 +78,39 @@ Decay = Annotated[
         "λ: λw is taken from the update of each weight w, by adamw ηλw from w itself; β is left alone", within="[0, ∞)"
     ),
 ]
+First = Annotated[float, option("β₁ of Adam, the memory of its mean", name="adam_beta1", within="[0, 1)")]
+Second = Annotated[
+    float,
+    option("β₂ of Adam, the memory of its second moment; nearer to 1 for batches of one sample", name="adam_beta2",
+           within="[0, 1)"),
+]  # fmt: skip
 
 
 @optimizers.register("adam")
-def adam(parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.0) -> Optimizer:
-    """Adam with β₁ = 0.9 and β₂ = 0.99, fused.
+def adam(
+    parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.0, beta1: First = 0.9, beta2: Second = 0.99
+) -> Optimizer:
+    """Adam (Kingma & Ba 2015), fused, with β₁ = 0.9 and β₂ = 0.99 unless others are chosen.
 
     Updates by reward come in bursts, as neurons fall silent or begin to fire. A second moment that remembers 100 steps
-    follows them better than one that remembers 1000 (docs/training.md has the comparison).
+    follows them better than one that remembers 1000 (docs/training.md has the comparison). Where a batch is a single
+    sample, 100 steps are 100 samples, and the moment is mostly noise: ``beta2=0.9999``.
     """
-    decay = _decay(weight_decay)
-    return torch.optim.Adam(parameters, lr=_positive(lr), betas=(0.9, 0.99), weight_decay=decay, fused=True)
+    betas, decay = (_share(beta1, "β₁"), _share(beta2, "β₂")), _decay(weight_decay)
+    return torch.optim.Adam(parameters, lr=_positive(lr), betas=betas, weight_decay=decay, fused=True)
 
 
 @optimizers.register("adamw")
-def adamw(parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.01) -> Optimizer:
+def adamw(
+    parameters: Iterable[Parameter], lr: float, *, weight_decay: Decay = 0.01, beta1: First = 0.9, beta2: Second = 0.99
+) -> Optimizer:
     """Adam, whose weight decay is apart from its moments (Loshchilov & Hutter 2019): ``w ← (1 − η λ) w`` at every step.
 
     Adam divides all that it is given by its second moment, so that its own ``λ w`` is the weaker the larger the updates
     are. Here every weight shrinks by the same share. Otherwise it is :func:`adam`.
     """
-    decay = _decay(weight_decay)
-    return torch.optim.AdamW(parameters, lr=_positive(lr), betas=(0.9, 0.99), weight_decay=decay, fused=True)
+    betas, decay = (_share(beta1, "β₁"), _share(beta2, "β₂")), _decay(weight_decay)
+    return torch.optim.AdamW(parameters, lr=_positive(lr), betas=betas, weight_decay=decay, fused=True)
 
 
 @optimizers.register("sgd")
@@ -261,10 +272,10 @@ def _positive(lr: float) -> float:
     return lr
 
 
-def _share(momentum: float) -> float:
-    if not 0 <= momentum < 1:
-        raise UserError(f"the momentum must be at least 0 and below 1 (at 1 no update arrives), got {momentum}")
-    return momentum
+def _share(value: float, name: str = "the momentum") -> float:
+    if not 0 <= value < 1:
+        raise UserError(f"{name} must be at least 0 and below 1 (at 1 no update arrives), got {value}")
+    return value
 
 
 def _decay(weight_decay: float) -> float:

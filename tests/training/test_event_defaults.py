@@ -22,7 +22,7 @@ def chosen(**options):
 def test_events_have_defaults_of_their_own_and_others_keep_theirs():
     assert chosen(data="nmnist") == ("lif-conv", 0.8, "zero", 32, 5e-3, "count-softmax", 2)
     assert chosen(data="folder:x") == chosen(data="nmnist")
-    assert chosen(data="braille") == ("lif-rnn", 0.8, "subtract", 32, 5e-3, "count-softmax", None)
+    assert chosen(data="braille", beta=0.8) == ("lif-rnn", 0.8, "subtract", 32, 5e-3, "count-softmax", None)
     assert RunConfig(data="shd").model.options["hidden"] == (512,)
     assert RunConfig(data="nmnist").model.options["pool"] == "avg"
     assert chosen(data="mnist") == ("lif-mlp", 0.9, "subtract", 128, 3e-3, "spike-sequence", None)
@@ -37,6 +37,28 @@ def test_what_is_said_stays():
     assert RunConfig(data="nmnist", model="mlp").training.batch_size == 32
     changed = RunConfig(data="mnist").changed(data="nmnist")
     assert (changed.model.name, changed.neuron.beta) == ("lif-mlp", 0.9)
+
+
+def decays(**options):
+    neuron = RunConfig(**options).neuron
+    return neuron.beta_start.name, neuron.beta_start.options, neuron.beta
+
+
+def test_recurrent_networks_on_lines_have_many_time_scales():
+    drawn = ("log-uniform", {"beta_low": 0.3, "beta_high": 0.95}, 0.9)
+    for options in ({}, {"hidden": (64,), "model": "lif-rnn"}, {"learn_beta": True}, {"method": "surrogate"}):
+        assert decays(data="braille", **options) == drawn
+    assert decays(data="hdf5:x.h5") == drawn
+    assert decays(data="braille", beta=0.9) == ("shared", {}, 0.9)
+    assert decays(data="braille", beta_start="shared") == ("shared", {}, 0.8)
+    assert decays(data="braille", beta_start="uniform")[1] == {"beta_low": 0.5, "beta_high": 0.99}
+    assert decays(data="braille", model="lif-mlp") == ("shared", {}, 0.8)
+    assert decays(data="nmnist", model="lif-rnn") == ("shared", {}, 0.8)
+    config = RunConfig(data="shd")
+    assert from_mapping(OPTIONS.nested(config), "config.yaml", recorded=True) == config
+    with pytest.raises(UserError, match=r"--beta 0\.7 belongs to --beta-start shared, equal or gamma"):
+        config.changed(beta=0.7)
+    assert decays(data="braille", model="lif-rnn", output="li") == (*drawn[:2], 0.8)  # that of the integrators
 
 
 def test_a_surrogate_gradient_keeps_its_learning_rate():
@@ -59,6 +81,7 @@ def test_help_tells_the_defaults_of_events():
     shown = {slot.option.name: slot.option.automatic for path, slot in OPTIONS.slots().items() if len(path) < 3}
     told = {
         "beta": "0.8 for events",
+        "beta_start": "log-uniform, 0.3 to 0.95, for lif-rnn on lines",
         "batch_size": "32 for events",
         "lr": "5e-3 for events",
         "reward": "count-softmax for events",
