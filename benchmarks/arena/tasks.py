@@ -162,10 +162,10 @@ TASKS: dict[str, Task] = {
         counts={"data": "braille", "window": 50.0, "steps": 26, "levels": 255},
     ),
     "fsdd-cochlea": Task(
-        "Spoken digits, recurrent, 256 neurons, T 32",
+        "Spoken digits, recurrent, 512 neurons, T 32",
         ALIKE,
         {
-            "data": "fsdd-cochlea", "hidden": (256,), "steps": 32, "levels": 96, "batch_size": 64,
+            "data": "fsdd-cochlea", "hidden": (512,), "steps": 32, "levels": 96, "batch_size": 32,
         } | RECURRENT,
         RECURRENT_ROWS,
         tuning={"validation": 0.2},
