@@ -105,18 +105,16 @@ SPIKING = Section(
 
 ONLINE = Section(
     "Spiking F³ online: MNIST, 784-1000-10 LIF neurons, T 15, one sample an update",
-    "Test accuracy after the last epoch; one step at a time, nothing kept of earlier ones. A batch of one sample "
-    "needs an optimiser with a long memory: on a fifth of the first 10,000 training images, after an epoch of the "
-    "others, plain SGD (rates of 0.01, 0.04 and 0.1, falling to 0) reaches 0.887, 0.899 and 0.884, Adam as it is for "
-    "batches of 128 0.887 at best, and Adam with β₁ 0.99 and β₂ 0.9999 0.903 at a rate of 5e-4, with β₁ 0.9 0.900 at "
-    "2.6e-4. The goal is 0.96.",
+    "Test accuracy after the last epoch; one step at a time, nothing kept of earlier ones, and plain SGD, which keeps "
+    "nothing of earlier samples. Rates: on a fifth of the first 10,000 training images, after an epoch of the others, "
+    "0.01, 0.04 and 0.1, falling to 0, reach 0.887, 0.899 and 0.884; an epoch of all images has six times as many "
+    "updates, and at 0.04 the training accuracy of the first one stays at 0.874. Adam did not do better on all "
+    "images: 0.935 of training samples in its fourth epoch, and SGD 0.941 (β₁ 0.99, β₂ 0.9999, a rate of 2.5e-4). "
+    "Batches of 128, with Adam, learn as fast: 0.949 on a fifth of the training images after six epochs of the "
+    "others. The goal is 0.96.",
     LIF | {"method": "f3", "credit": "online", "batch_size": 1, "epochs": 6},
     {
-        "f3": Row("F³, online, Adam", {"adam_beta1": 0.99, "adam_beta2": 0.9999, "lr": 2.5e-4}),
-        "f3sgd": Row(
-            "F³, online, SGD without momentum",
-            {"optimizer": "sgd", "momentum": 0.0, "lr": 0.01, "schedule": "linear"},
-        ),
+        "f3": Row("F³, online", {"optimizer": "sgd", "momentum": 0.0, "lr": 0.01, "schedule": "linear"}),
     },
     seeds=1,
     cost=True,

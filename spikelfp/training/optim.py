@@ -94,7 +94,7 @@ def adam(
 
     Updates by reward come in bursts, as neurons fall silent or begin to fire. A second moment that remembers 100 steps
     follows them better than one that remembers 1000 (docs/training.md has the comparison). Where a batch is a single
-    sample, 100 steps are 100 samples, and the moment is mostly noise: ``beta2=0.9999``.
+    sample, 100 steps are 100 samples, and the moment is mostly noise: ``beta2=0.9999``, or :func:`sgd`.
     """
     betas, decay = (_share(beta1, "β₁"), _share(beta2, "β₂")), _decay(weight_decay)
     return torch.optim.Adam(parameters, lr=_positive(lr), betas=betas, weight_decay=decay, fused=True)
