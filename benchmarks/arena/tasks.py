@@ -68,11 +68,9 @@ DRAWN: Options = {"beta_start": "log-uniform", "beta_low": 0.3, "beta_high": 0.9
 
 
 def drawn(choices: tuple[Options, ...]) -> tuple[Options, ...]:
-    """Replace the smaller decay of all neurons by a decay of each."""
-    return tuple(
-        {name: value for name, value in choice.items() if name != "beta"} | DRAWN if choice["beta"] == 0.8 else choice
-        for choice in choices
-    )
+    """Replace the second option by the third one, with a decay of each neuron."""
+    first, _, third, fourth = choices
+    return first, {name: value for name, value in third.items() if name != "beta"} | DRAWN, third, fourth
 
 
 RECURRENT_ROWS = {name: replace(row, choices=drawn(row.choices)) for name, row in ROWS.items() if name != "decolle"}
@@ -162,10 +160,10 @@ TASKS: dict[str, Task] = {
         counts={"data": "braille", "window": 50.0, "steps": 26, "levels": 255},
     ),
     "fsdd-cochlea": Task(
-        "Spoken digits, recurrent, 512 neurons, T 32",
+        "Spoken digits, recurrent, 256 neurons, T 32",
         ALIKE,
         {
-            "data": "fsdd-cochlea", "hidden": (512,), "steps": 32, "levels": 96, "batch_size": 32,
+            "data": "fsdd-cochlea", "hidden": (256,), "steps": 32, "levels": 96, "batch_size": 64,
         } | RECURRENT,
         RECURRENT_ROWS,
         tuning={"validation": 0.2},

@@ -133,8 +133,8 @@ class MethodsOfF3(Experiment):
         "(1.5e-4 for MNIST, 1.5e-2 for its last layer alone, 1e-4 for wine). Those of SGEMM, under a one-cycle rate, "
         "are 2e-3 for backpropagation and 2e-4 for F³ and DRTP, the better ones of the two on a validation part, 2e-4 "
         "for DFA, and 2e-3 for the last layer alone, which has 1e-3 on wine. "
-        "To save time: 30 epochs of MNIST (the paper: 100), 60 of wine, 8 of SGEMM (the paper: 200). All images of MNIST "
-        "are needed: with 10,000 of them, the error of F³-Error swings between 10 and 20 %, and ends above that of "
+        "To save time: 30 epochs of MNIST (the paper: 100), 60 of wine, 8 of SGEMM (the paper: 200). All of MNIST "
+        "is needed: with 10,000 images, the error of F³-Error swings between 10 and 20 %, and ends above that of "
         "DRTP. The paper's parts for training and testing are not known. PEPITA, which has no such loss, is run on "
         "MNIST only, as in the paper."
     )
