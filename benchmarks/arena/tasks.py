@@ -63,17 +63,7 @@ ROWS = {
 }
 """Methods; every one has as many choices."""
 
-DRAWN: Options = {"beta_start": "log-uniform", "beta_low": 0.3, "beta_high": 0.95}
-"""Decays of each neuron, the default of recurrent networks on lines of channels."""
-
-
-def drawn(choices: tuple[Options, ...]) -> tuple[Options, ...]:
-    """Replace the second option by the third one, with a decay of each neuron."""
-    first, _, third, fourth = choices
-    return first, {name: value for name, value in third.items() if name != "beta"} | DRAWN, third, fourth
-
-
-RECURRENT_ROWS = {name: replace(row, choices=drawn(row.choices)) for name, row in ROWS.items() if name != "decolle"}
+RECURRENT_ROWS = {name: row for name, row in ROWS.items() if name != "decolle"}
 """Methods of recurrent networks: DECOLLE has none (Kaiser et al. 2020)."""
 
 CONVOLUTIONAL_ROWS = {name: ROWS[name] for name in ("lfp", "surrogate")}
