@@ -1,5 +1,6 @@
 """Kinds of recordings, their labels and splits, and events of columns of numbers."""
 
+import io
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from source_files import random_events
 
 from spikelfp.data.events.event import EVENT, Sensor
+from spikelfp.data.events.readers import read_bytes
 from spikelfp.data.events.sources import Joined, Subset, from_arrays
 from spikelfp.data.events.sources.base import by_time, spike_events, stratified, to_events
 from spikelfp.data.events.sources.tree import by_name
@@ -217,6 +219,20 @@ def test_spikes_are_sorted_and_those_of_one_time_keep_their_order():
         (500_000, 4, 0, 0),
         (500_000, 2, 0, 0),
     ]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("bits", "kind"), [(0x7FA00001, np.float32), (0x7D01, np.float16), (0x7FF4 << 48, np.float64)])
+def test_signalling_nan_is_named(bits, kind):
+    """Damaged files hold them; any sum with one is a warning of numpy."""
+    times = np.array([bits], f"u{np.dtype(kind).itemsize}").view(kind)
+    for make in (lambda: spike_events(times, [0], "here"), lambda: to_events(times, [0], [0], [0], "here")):
+        with pytest.raises(DataError, match=r"^here: event 0 has t = nan"):
+            make()
+    file = io.BytesIO()
+    np.savez(file, t=times, x=np.zeros(1))
+    with pytest.raises(DataError, match=r"^here: event 0 has t = nan"):
+        read_bytes(file.getvalue(), ".npz", "here")
 
 
 def test_sorted_events_are_not_copied():

@@ -214,7 +214,8 @@ def _read(source: Source, suffix: str, sensor: Sensor | None) -> Recording:
             f"{source.where}: no reader for files that end in {suffix!r}: choose from {', '.join(suffixes)}"
         )
     try:
-        recording = suffixes[suffix](source, sensor)
+        with np.errstate(invalid="ignore"):  # damaged files hold signalling NaNs; any NaN is refused by name
+            recording = suffixes[suffix](source, sensor)
     except MemoryError as error:
         raise DataError(f"{source.where}: its events do not fit into memory") from error
     count(source.where, recording.facts)

@@ -351,7 +351,8 @@ def to_events(t: ArrayLike, x: ArrayLike, y: ArrayLike, p: ArrayLike, where: str
         values = np.asarray(column)
         if values.ndim > 0 and values.size != length:
             raise DataError(f"{where}: {length} times, but {values.size} values of {name}")
-        events[name] = _fitting(values.reshape(-1) if values.ndim else values, name, where)
+        with np.errstate(invalid="ignore"):
+            events[name] = _fitting(values.reshape(-1) if values.ndim else values, name, where)
     return events
 
 
@@ -366,7 +367,13 @@ def spike_events(seconds: ArrayLike, channels: ArrayLike, where: str) -> Events:
     Raises:
         DataError: as :func:`to_events`.
     """
-    return by_time(to_events(np.asarray(seconds, np.float64) * 1e6, channels, 0, 0, where))
+    return by_time(to_events(scaled(seconds, 1e6), channels, 0, 0, where))
+
+
+def scaled(times: ArrayLike, factor: float) -> NDArray[np.float64]:
+    """Multiply times; what is not finite stays so, and :func:`to_events` refuses it by name."""
+    with np.errstate(invalid="ignore", over="ignore"):  # damaged files hold signalling NaNs
+        return np.asarray(times, np.float64) * factor
 
 
 def by_time(events: Events) -> Events:
@@ -384,6 +391,8 @@ def _fitting(values: NDArray[Any], name: str, where: str) -> NDArray[Any]:
         return values
     if values.dtype.kind not in "iuf":
         raise DataError(f"{where}: {name} must be numbers, got {values.dtype}")
+    if values.dtype == np.float16:  # whose largest number is far below the limits
+        values = values.astype(np.float32)
     if values.dtype.kind == "f":
         rounded = np.rint(values)
         # the largest float64 below 2^63 is far from it, so that the comparison with the limit is exact enough

@@ -14,7 +14,7 @@ from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.readers import read
 from spikelfp.data.events.readers.npy import parse
 from spikelfp.data.events.recordings import EventSplits, recordings
-from spikelfp.data.events.sources.base import Decode, FileEntry, FileRecordings, to_events
+from spikelfp.data.events.sources.base import Decode, FileEntry, FileRecordings, scaled, to_events
 from spikelfp.data.events.sources.files import FileVersion, dataset_folder, kept_in_memory, version_of, walk
 from spikelfp.data.events.transforms import Downsample
 from spikelfp.errors import DataError
@@ -132,7 +132,7 @@ def _decode_npy(entry: FileEntry, sensor: Sensor) -> Events:
     rows, _ = parse(read_regular(entry.path), entry.path)
     if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iuf":
         raise DataError(f"{entry.path}: expected numbers [M, 4], got {rows.dtype} of shape {list(rows.shape)}")
-    return to_events(rows[:, 3].astype(np.float64) * 1000, rows[:, 0], rows[:, 1], rows[:, 2], entry.path)
+    return to_events(scaled(rows[:, 3], 1000), rows[:, 0], rows[:, 1], rows[:, 2], entry.path)
 
 
 def _lines(path: Path) -> list[str]:
