@@ -222,6 +222,18 @@ def test_spikes_are_sorted_and_those_of_one_time_keep_their_order():
 
 
 @pytest.mark.filterwarnings("error")
+def test_infinite_times_in_half_precision_are_named():
+    times = np.array([1.0, np.inf], np.float16)
+    file = io.BytesIO()
+    np.savez(file, t=times, x=np.zeros(2))
+    with pytest.raises(DataError, match="event 1 has t = inf, expected a whole number"):
+        read_bytes(file.getvalue(), ".npz", "here")
+    with pytest.raises(DataError, match="event 1 has t = inf, which no event can have"):
+        spike_events(times, [0, 0], "here")
+    assert to_events(np.array([4.0, 2000.0], np.float16), 0, 0, 0, "here")["t"].tolist() == [4, 2000]
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("bits", "kind"), [(0x7FA00001, np.float32), (0x7D01, np.float16), (0x7FF4 << 48, np.float64)])
 def test_signalling_nan_is_named(bits, kind):
     """Damaged files hold them; any sum with one is a warning of numpy."""

@@ -620,6 +620,8 @@ def polarity(
 
 def _whole(values: NDArray[Any], name: str, where: str, place: Place, hint: str = "") -> NDArray[np.int64]:
     """``values`` as int64, which they must be without loss."""
+    if values.dtype == np.float16:  # in which the limit below would be infinite
+        values = values.astype(np.float32)
     kind = values.dtype.kind
     if kind == "b" or (kind in "iu" and values.dtype.itemsize < 8):
         return values.astype(np.int64)
