@@ -166,6 +166,7 @@ def check_dataset(dataset: Any, size: int, where: str, *, plugins: bool = False,
         raise DataError(f"{name} keeps its content in other files, which are not read")
     shape = dataset.shape or ()
     elements = math.prod(shape)
+    _check_type(dataset.id.get_type(), name)
     declared = elements * dataset.id.get_type().get_size()
     check_size(declared, size, name)
     kind = dataset.dtype
@@ -227,6 +228,7 @@ def check_attributes(node: Any, size: int, where: str) -> int:
     for name in node.attrs:
         attribute = node.attrs.get_id(name)
         elements = math.prod(attribute.shape or ())
+        _check_type(attribute.get_type(), f"{where}: the attribute {name[:60]!r}")
         kind = attribute.dtype
         longest = size if kind.hasobject else attribute.get_type().get_size()
         if h5py.check_ref_dtype(kind) is not None or (kind.names and kind.hasobject):
@@ -237,6 +239,21 @@ def check_attributes(node: Any, size: int, where: str) -> int:
     if texts:
         _check_attribute_lengths(node, size, where)
     return total
+
+
+def _check_type(kind: Any, name: str) -> None:
+    """Refuse lists that are neither sequences nor texts: HDF5 (2.0.0) ends the process when it reads them.
+
+    The encoded type has its class in the third byte and, of lists, sequence (0) or text (1) in the fourth.
+    """
+    family = kind.get_class()
+    if family == h5py.h5t.VLEN and (code := kind.encode()[3] & 0xF) > 1:
+        raise DataError(f"{name} holds lists of a kind that HDF5 does not have ({code}): damaged")
+    if family in (h5py.h5t.VLEN, h5py.h5t.ARRAY):
+        _check_type(kind.get_super(), name)
+    elif family == h5py.h5t.COMPOUND:
+        for index in range(kind.get_nmembers()):
+            _check_type(kind.get_member_type(index), name)
 
 
 def _check_filters(dataset: Any, settings: Any, size: int, name: str, plugins: bool) -> None:

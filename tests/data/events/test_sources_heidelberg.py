@@ -254,3 +254,16 @@ def test_braille():
         times, units = file["spikes/times"][170], file["spikes/units"][170]
     assert splits.test.read(10).tolist() == expected((times.tolist(), units.tolist()))
     assert sum(len(part.read(index)) for part in (splits.train, splits.test) for index in range(len(part))) == 221_107
+
+
+def test_lists_of_no_kind_are_refused(tmp_path):
+    """HDF5 ends the process when it reads a list that is neither a sequence nor a text."""
+    lists = [([0.1, 0.2], [1, 2])] * 4
+    path = write_spike_lists(tmp_path / "x.h5", lists, [0, 1, 0, 1], ["a", "b"])
+    content = bytearray(path.read_bytes())
+    kind = b"\x19\x00\x00\x00\x10\x00\x00\x00\x11\x20\x1f\x00"  # a sequence of floats
+    assert content.count(kind) == 1
+    content[content.find(kind) + 1] = 0x2D
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"/spikes/times holds lists of a kind that HDF5 does not have .13.: damaged"):
+        load_recordings(f"hdf5:{path}").train.read(0)
