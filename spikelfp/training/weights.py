@@ -34,7 +34,7 @@ KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the weights, beside other things."""
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What ``DataParallel`` and ``torch.compile`` put in front of all names."""
+"""Words that ``DataParallel`` and ``torch.compile`` put in front of all names."""
 
 DIGITS = 16
 """Digits of the hash in the record of a run; the summary has all 64."""

@@ -8,17 +8,13 @@ storages), then the storages in the order of the keys, each behind its number of
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from spikelfp.errors import DataError
-from spikelfp.terminal import first_line
-from spikelfp.untrusted.bounds import check_size, open_regular
-from spikelfp.untrusted.tensors import LONGEST_PICKLE, _Kind, _SizeReader, _Storage, _taken, _tensor
+from spikelfp.untrusted.bounds import check_size
+from spikelfp.untrusted.tensors import LONGEST_PICKLE, _Kind, _SizeReader, _Storage, _taken, _tensor, load_checked
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 """First bytes of such a file."""
@@ -37,17 +33,7 @@ def load_old_tensors(path: str | Path) -> Any:
         DataError: for a file that cannot be read, is of another format, truncated or damaged; one that holds anything
             but plain data and dense tensors, or tensors larger than their storage.
     """
-    where = str(path)
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            _check(file, size, where)
-            file.seek(0)
-            return torch.load(file, weights_only=True, map_location="cpu")
-        except DataError:
-            raise
-        except Exception as error:  # torch and pickle raise many kinds for a damaged file
-            raise DataError(f"{where} is not readable by torch, truncated or damaged ({first_line(error)})") from None
+    return load_checked(path, _check)
 
 
 def _check(file: BinaryIO, size: int, where: str) -> None:

@@ -12,8 +12,9 @@ import os
 import pickle
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -62,16 +63,29 @@ def load_tensors(path: str | Path) -> Any:
         DataError: for a file that cannot be read, is of another format, truncated or damaged; one that holds anything
             but plain data and dense tensors, or tensors larger than their storage.
     """
+    return load_checked(path, _check)
+
+
+def load_checked(path: str | Path, check: Callable[[BinaryIO, int, str], object]) -> Any:
+    """Let torch load a file that was checked.
+
+    Args:
+        path: the file.
+        check: function of the open file, its bytes and its name that refuses what torch should not see.
+
+    Raises:
+        DataError: of ``check``, and for a file that cannot be read, or that torch refuses.
+    """
     where = str(path)
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            _check(file, size, where)
+            check(file, size, where)
             file.seek(0)
             return torch.load(file, weights_only=True, map_location="cpu")
         except DataError:
             raise
-        except Exception as error:  # torch and zipfile raise many kinds for a damaged file
+        except Exception as error:  # torch, pickle and zipfile raise many kinds for a damaged file
             raise DataError(f"{where} is not readable by torch, truncated or damaged ({first_line(error)})") from None
 
 
