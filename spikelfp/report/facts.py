@@ -398,7 +398,7 @@ def _fitted(trainer: TemporalTrainer, splits: DataSplits) -> Predictions:
     for x, y in batches(test, trainer.batch_size, seed=0, epoch=0, shuffle=False):
         batch = trainer.batch(x.to(trainer.device), y.to(trainer.device))
         judge, start = trainer.task.judge(None, batch.mask, *batch.sequence.shape[:2]), 0
-        for outputs, _ in outputs_in_chunks(trainer.net, batch, trainer.chunk):
+        for outputs, _ in outputs_in_chunks(trainer.net, batch, trainer.read_chunk):
             judge.add(outputs, start)
             start += len(outputs)
         predicted = judge.predictions().cpu()
@@ -424,7 +424,7 @@ def _read_out(trainer: TemporalTrainer, batch: Batch) -> tuple[Tensor, Array]:
         which no step has counted yet has no answer.
     """
     total, right = torch.empty(0), []
-    for sums, answered, _ in so_far(trainer.net, batch, trainer.chunk):
+    for sums, answered, _ in so_far(trainer.net, batch, trainer.read_chunk):
         right.append(((sums.argmax(-1) == batch.targets) & answered).sum(1).cpu().numpy())
         total = sums[-1]
     return total, np.concatenate(right)

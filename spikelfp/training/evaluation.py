@@ -391,7 +391,7 @@ def _settings(
 ) -> tuple[torch.nn.Module, Callable[[Any, Tensor], Batch], torch.device, int, int | None, int]:
     """Return network, function that makes a batch, device, batch size, chunk and seed."""
     if not isinstance(trained, Module):
-        size, chunk = batch_size or trained.batch_size, chunk or trained.chunk
+        size, chunk = batch_size or trained.batch_size, chunk or trained.read_chunk
         return trained.net, trained.batch, trained.device, size, chunk, trained.seed
     device = next((p.device for p in trained.parameters()), torch.device("cpu"))
     return trained, _sequences, device, batch_size or 128, chunk, 0

@@ -501,7 +501,7 @@ def spike_rates(trainer: TemporalTrainer, splits: DataSplits, seed: int) -> dict
         torch.manual_seed(seed)  # of a random encoding
         for x, _ in batches(chosen, trainer.batch_size, seed=0, epoch=0, shuffle=False):
             shown = x.to(trainer.device)
-            sequence, mask = within_chunk(trainer.present(shown), mask_of(shown), trainer.chunk)
+            sequence, mask = within_chunk(trainer.present(shown), mask_of(shown), trainer.read_chunk)
             for name, own in analysis.record(trainer.net, sequence).items():
                 counting = own if mask is None else own[mask]
                 spikes[name] += counting.sum(dtype=torch.float64).item()

@@ -93,6 +93,9 @@ from spikelfp.training.update import (
 DENSITY_EVERY = 20
 """Steps between two measurements of the share of weights that an update changes."""
 
+READ_STEPS = 128
+"""Steps of an evaluation that run together under a method that runs forward in time."""
+
 
 def never() -> bool:
     """Return ``False``: training is not to stop."""
@@ -526,7 +529,7 @@ class Trainer:
         source = self._source(data, "test")
         return evaluate(
             self.net, source.in_order(), self.batch, task=self.task, seed=self.seed, device=self.device,
-            world=self.world, loss=own_loss(self.method), chunk=self.chunk, scale=source.target_scale,
+            world=self.world, loss=own_loss(self.method), chunk=self.read_chunk, scale=source.target_scale,
         )  # fmt: skip
 
     def predict(self, data: Any, *, scores: bool = False, sequences: bool | None = None) -> Tensor:
@@ -558,9 +561,20 @@ class Trainer:
             known = arrays(data, torch.zeros(len(data), dtype=torch.int64), sequences=sequences)
             loader = self._source(known).in_order()
         return outputs_over(
-            self.net, loader, self.batch, task=self.task, seed=self.seed, device=self.device, chunk=self.chunk,
+            self.net, loader, self.batch, task=self.task, seed=self.seed, device=self.device, chunk=self.read_chunk,
             scores=scores,
         )  # fmt: skip
+
+    @property
+    def read_chunk(self) -> int | None:
+        """Steps that run at a time where nothing is learned; ``None`` for whole sequences.
+
+        They are those of training, and :data:`READ_STEPS` for methods that run forward in time: neither their training
+        nor an evaluation takes memory that grows with the number of steps.
+        """
+        if self.chunk is None and all(own.by_steps for own in self.method.parts()):
+            return READ_STEPS
+        return self.chunk
 
     def __repr__(self) -> str:
         """Write a small table: network, method, optimiser and where training stands."""
@@ -683,7 +697,7 @@ class Trainer:
             with torch.random.fork_rng(devices=forked):
                 self.net.train()
                 self.woken = wake_silent_layers(
-                    self.net, *within_chunk(self.batch(x, labels).sequence, mask_of(x), self.chunk)
+                    self.net, *within_chunk(self.batch(x, labels).sequence, mask_of(x), self.read_chunk)
                 )
             if self.grids is not None:
                 self.grids.follow(self.woken)

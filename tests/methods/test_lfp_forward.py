@@ -12,6 +12,7 @@ from spikelfp.methods import Batch, eligibility
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.tasks import Classification, MultiLabel
 from spikelfp.training.config import RunConfig
+from spikelfp.training.trainer import READ_STEPS
 
 EACH = torch.tensor([0.5, 0.7, 0.9])
 """A decay for each of three neurons."""
@@ -411,3 +412,21 @@ def test_other_tasks_learn():
     batch = Batch(x, torch.tensor([[1, 0, 1], [0, 1, 0]]).bool())
     updates, *_ = learn(net, methods.LFP(task.reward(False), credit="online"), batch, task)
     assert all(update.abs().max() > 0 for update in updates)
+
+
+def test_nothing_runs_longer_sequences_than_training_does():
+    """Waking, evaluation and prediction take memory that does not grow with the steps either, and change no number."""
+    torch.manual_seed(0)
+    x, y = torch.rand(6, 300, 5).bernoulli(), torch.arange(6) % 2
+    net = models.lif_mlp([5, 8, 2])
+    trainer = TemporalTrainer(net, method=methods.LFP(rewards.CountSoftmax(), credit="online"))
+    samples = data.arrays(x, y, sequences=True)
+    trainer.fit(samples, epochs=1)
+    seen = []
+    net[0].register_forward_hook(lambda layer, inputs, output: seen.append(len(inputs[0])))
+    found = trainer.predict(samples, scores=True), trainer.evaluate(samples)
+    assert 1 < max(seen) <= READ_STEPS < 300
+    with torch.no_grad():
+        whole = net.eval()(x.transpose(0, 1)).sum(0)
+    assert torch.equal(found[0], whole)
+    assert found[1].accuracy == pytest.approx(float((whole.argmax(1) == y).double().mean()))
