@@ -267,7 +267,8 @@ class ForwardLayer:
             fired = torch.cat([before.spikes.unsqueeze(0), trace.spikes[:-1]])
         if "adaptation" in neurons.states:  # that of the step, which the step before has left
             adaptation = torch.cat([before.adaptation.unsqueeze(0), trace.adaptation[:-1]])
-        return WindowRun(x, trace.spikes, fired, trace.membrane, before.membrane, adaptation)
+        start = before if isinstance(before, Tensor) else before.membrane  # a single state is carried as it is
+        return WindowRun(x, trace.spikes, fired, trace.membrane, start, adaptation)
 
     def take(self, run: WindowRun, credit: Credit, decay: Credit | None = None) -> None:
         """Let all parameters learn from a window.

@@ -423,10 +423,26 @@ def test_nothing_runs_longer_sequences_than_training_does():
     samples = data.arrays(x, y, sequences=True)
     trainer.fit(samples, epochs=1)
     seen = []
-    net[0].register_forward_hook(lambda layer, inputs, output: seen.append(len(inputs[0])))
+    for layer in net.modules():
+        layer.register_forward_hook(lambda layer, inputs, output: seen.append(len(inputs[0])))
     found = trainer.predict(samples, scores=True), trainer.evaluate(samples)
     assert 1 < max(seen) <= READ_STEPS < 300
     with torch.no_grad():
         whole = net.eval()(x.transpose(0, 1)).sum(0)
     assert torch.equal(found[0], whole)
     assert found[1].accuracy == pytest.approx(float((whole.argmax(1) == y).double().mean()))
+
+
+def test_a_hook_on_a_layer_changes_nothing():
+    """Layers with a hook run one by one, also over more steps than are computed together."""
+    x, y = torch.rand(6, 60, 5).bernoulli(), torch.arange(6) % 2
+    weights = []
+    for hooked in (False, True):
+        torch.manual_seed(0)
+        net = models.lif_mlp([5, 8, 2])
+        for layer in net.modules() if hooked else ():
+            layer.register_forward_hook(lambda layer, inputs, output: None)
+        method = methods.LFP(rewards.CountSoftmax(), credit="online")
+        TemporalTrainer(net, method=method).fit(data.arrays(x, y, sequences=True), epochs=2)
+        weights.append([p.detach().clone() for p in net.parameters()])
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-7)
