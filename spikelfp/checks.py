@@ -14,13 +14,13 @@ from torch.nn.parameter import is_lazy
 from spikelfp.errors import ShapeError, UserError
 
 
-def whole(name: str, value: Any, least: int = 0) -> int:
+def whole(name: str, value: Any, least: int | None = 0) -> int:
     """Return a whole number, of Python or numpy, as an int.
 
     Args:
         name: of the argument, for the error.
         value: the number.
-        least: smallest number that fits.
+        least: smallest number that fits; ``None``: any does.
 
     Raises:
         UserError: for anything else, true and false among them.
@@ -29,8 +29,9 @@ def whole(name: str, value: Any, least: int = 0) -> int:
         number = None if isinstance(value, (bool, Tensor)) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < least:
-        raise UserError(f"{name} is a whole number of at least {least}, got {value!r:.80}")
+    if number is None or (least is not None and number < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise UserError(f"{name} is a whole number{bound}, got {value!r:.80}")
     return number
 
 

@@ -119,7 +119,7 @@ class SpikeStatistics:
             rates,
             float((rates == 0).double().mean()),
             float((fired.sum((0, 1)) == steps).double().mean()),
-            float((first * when).sum() / first.sum()),
+            float((first * when).sum().double() / first.sum()),
             float(gaps.sum() / later.sum()),
             float((spread / mean)[number > 1].mean()),
         )

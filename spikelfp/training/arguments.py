@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from spikelfp import rules
+from spikelfp import checks, rules
 from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
@@ -152,12 +152,6 @@ def ends_in_spikes(net: torch.nn.Module) -> bool:
     return graph.has_trait(last, "fires")
 
 
-def check_whole(name: str, value: Any) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` unless ``value`` is a whole number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise UserError(f"{name} is a whole number, got {value!r}")
-
-
 def check_choices(**given: Any) -> None:
     """Raise :class:`~spikelfp.errors.UserError` for the first option of a trainer that is neither true nor false."""
     for name, value in given.items():
@@ -176,7 +170,7 @@ def check_numbers(
 ) -> None:
     """Raise :class:`~spikelfp.errors.UserError` for the first of these options of a trainer that is out of range."""
     for name, value in (("batch_size", batch_size), ("accumulate", accumulate), ("workers", workers), ("seed", seed)):
-        check_whole(name, value)
+        checks.whole(name, value, None)
     for name, number in (("clip", clip), ("clip_norm", clip_norm), ("max_weight", max_weight)):
         if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
             raise UserError(f"{name} is a number, got {number!r}")

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.data import DataSplits, arrays, encodings
 from spikelfp.data.loader import Sequences, mask_of
 from spikelfp.errors import CheckpointError, LearningWarning, UserError
@@ -44,7 +44,6 @@ from spikelfp.training.arguments import (
     check_targets,
     check_task,
     check_trainer,
-    check_whole,
     output_kind,
     own_loss,
     prepare,
@@ -753,7 +752,7 @@ class TemporalTrainer(Trainer):
             raise UserError(f"a sequence needs at least one step, got steps={steps}")
         for name, value in (("chunk", chunk), ("readout_steps", readout_steps), ("recompute", recompute)):
             if value is not None:
-                check_whole(name, value)
+                checks.whole(name, value, None)
         self.steps, self.encoding, self.recompute = steps, encoding, recompute or 0
         self.encode = encodings[encoding]
         if readout_steps is not None and steps is not None and readout_steps > steps:

@@ -91,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--replay", metavar="KIND:SEED", help="open one damaged input again, and show what it says")
     given = parser.parse_args()
     usual = {"kills": None, "tries": 4, "inputs": 50_400, "soak": 20.0, "torchrun": 4}
-    quick = {"kills": 5, "tries": 1, "inputs": 80, "soak": 0.05, "torchrun": 0}
+    quick = {"kills": 8, "tries": 1, "inputs": 150, "soak": 0.05, "torchrun": 0}
     for name, value in (quick if given.quick else usual).items():
         if getattr(given, name) is None:
             setattr(given, name, value)

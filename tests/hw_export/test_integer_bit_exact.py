@@ -117,7 +117,7 @@ def test_convolutions_and_pools(chip):
             assert min(fired.values()) > 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_chip(data):
     """Random chips, networks and inputs: torch and the compiled kernels against the twin."""
