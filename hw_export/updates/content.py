@@ -62,8 +62,8 @@ class Parameter:
             output channel.
 
     Raises:
-        UserError: for a name that is no text, more than 2³¹ − 1 elements, integers beyond ±2²⁴, and scales that are not
-            finite and above 0.
+        UserError: for a name that is no text, no element or more than 2³¹ − 1, integers beyond ±2²⁴, and scales that
+            are not finite and above 0.
         ShapeError: for scales of another shape.
     """
 
@@ -77,6 +77,8 @@ class Parameter:
             raise UserError(f"streams and images name parameters in UTF-8, and {self.name!r} is no text: rename it")
         if not -LIMIT <= low <= high <= LIMIT:
             raise UserError(f"{self.name}: a grid from {low} to {high} is not within ±2^24")
+        if not self.size:
+            raise UserError(f"{self.name} has shape {self.shape} and no element: streams and images hold at least one")
         if self.size > MOST_ELEMENTS:
             raise UserError(f"{self.name}: {self.size} elements are more than the {MOST_ELEMENTS} a stream can hold")
         if isinstance(scale, Tensor):

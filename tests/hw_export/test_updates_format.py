@@ -19,12 +19,14 @@ from hw_export.updates.format import (
     UINT8,
     UINT16,
     UINT32,
+    Link,
     pack_indices,
     pack_values,
     unpack_indices,
     unpack_values,
+    write_record,
 )
-from spikelfp.errors import DataError
+from spikelfp.errors import DataError, UserError
 from spikelfp.quantized import Grid
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "update-stream.md"
@@ -169,3 +171,21 @@ def test_indices_that_are_wrong(item, text):
 def test_values_that_are_wrong(item, bits, text):
     with pytest.raises(DataError, match=text):
         unpack_values(item, bits, 3, "the values")
+
+
+@pytest.mark.parametrize("shape", [(0,), (4, 0), (0, 3, 3)])
+def test_a_parameter_holds_an_element(shape):
+    with pytest.raises(UserError, match=rf"^a has shape {re.escape(str(shape))} and no element: "):
+        Parameter("a", shape, Grid(0.5, -1, 1))
+
+
+def test_a_header_of_parameters_without_elements(tmp_path):
+    """Densities are shares of the elements: without one there is nothing to divide by."""
+    header = {
+        "format": "sparse-updates", "version": 1, "step": 0, "every": 1, "parameters": [["a", [0], 2, -1, 1, 0.5]],
+        "digest": bytes(32), "base": None, "about": {},
+    }  # fmt: skip
+    data, _ = write_record(cbor2.dumps([0, header]), Link())
+    (tmp_path / "stream").write_bytes(data)
+    with pytest.raises(DataError, match=r"a has shape \(0,\) and no element"):
+        inspect(tmp_path / "stream")
