@@ -295,8 +295,7 @@ def _event_defaults(stated: Mapping[Place, Any], chosen: Collection[Place] = ())
         return {}
     found = event_model(not by_camera(data)) if _model_is_open(stated, chosen) else {}
     view = OPTIONS.view({**found, **stated})
-    decays = {("neuron", "beta"), *LINE_DECAYS}
-    if not by_camera(data) and view.model == "lif-rnn" and not decays & {*stated, *chosen}:
+    if not by_camera(data) and view.model == "lif-rnn" and _decays_are_open(stated, chosen):
         found |= LINE_DECAYS
         view = OPTIONS.view({**found, **stated})
     for path, value in event_values(data).items():
@@ -304,6 +303,11 @@ def _event_defaults(stated: Mapping[Place, Any], chosen: Collection[Place] = ())
         if path not in stated and (owner is None or owner.holds(view)):
             found[path] = value
     return found
+
+
+def _decays_are_open(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> bool:
+    """Whether no decay of neurons is stated."""
+    return not {("neuron", "beta"), *LINE_DECAYS} & {*stated, *chosen}
 
 
 def _model_is_open(stated: Mapping[Place, Any], chosen: Collection[Place] = ()) -> bool:
@@ -735,6 +739,8 @@ class RunConfig:
 
     model_is_open: ClassVar[bool] = False
     """Whether the network was chosen by the name of the data alone, so that :meth:`fitted` may choose another."""
+    decays_are_open: ClassVar[bool] = False
+    """The same of the decays of its neurons."""
 
     def __init__(self, **given: Any) -> None:
         whole = {name for name, kind in OPTIONS.sections.items() if isinstance(given.get(name), kind)}
@@ -746,6 +752,7 @@ class RunConfig:
     def _settle(self, stated: Mapping[Place, Any], chosen: Collection[Place] = (), recorded: bool = False) -> None:
         open_model = not recorded and _model_is_open(stated, chosen)
         object.__setattr__(self, "model_is_open", open_model)
+        object.__setattr__(self, "decays_are_open", not recorded and _decays_are_open(stated, chosen))
         if not recorded:
             stated = {**_event_defaults(stated, chosen), **stated}
         if ("task",) not in stated:
@@ -813,20 +820,23 @@ class RunConfig:
         """Copy it with other values at their places; an option of a plug-in may have the flat name of another."""
         made = _made(OPTIONS.over(OPTIONS.values(self), values))
         object.__setattr__(made, "model_is_open", self.model_is_open and ("model",) not in values)
+        object.__setattr__(made, "decays_are_open", self.decays_are_open and _decays_are_open(values))
         return made
 
     def fitted(self, is_line: bool, sides: tuple[int, ...]) -> RunConfig:
-        """Copy it with the network for the sensor of its recordings, if none was chosen.
+        """Copy it with the network for the sensor of its recordings, and with its decays, where none was chosen.
 
         Args:
             is_line: whether they come from a line of channels.
             sides: pixels of the sides of a camera, as the network gets them.
         """
-        if not self.model_is_open:
-            return self
-        own = {field.name for field in fields(ModelOptions)}
-        values = {path: value for path, value in OPTIONS.values(self).items() if path[0] != "model" or path[-1] in own}
-        return _made({**values, **event_model(is_line, sides)})
+        own, values = {field.name for field in fields(ModelOptions)}, OPTIONS.values(self)
+        if self.model_is_open:
+            values = {path: value for path, value in values.items() if path[0] != "model" or path[-1] in own}
+            values |= event_model(is_line, sides)
+        if self.decays_are_open and is_line and values["model",] == "lif-rnn":
+            values = {path: value for path, value in values.items() if path != ("neuron", "beta")} | LINE_DECAYS
+        return _made(values)
 
     def elsewhere(self, data_dir: str | None, cache_dir: str | None) -> RunConfig:
         """Copy it with other folders of data and of binned recordings."""

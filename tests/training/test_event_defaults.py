@@ -119,6 +119,32 @@ def test_the_network_of_a_folder_suits_its_sensor(tmp_path, monkeypatch, width, 
     assert said.model.name == "lif-mlp"
 
 
+def test_a_folder_of_lines_has_many_time_scales_too(tmp_path, monkeypatch):
+    """What its sensor is, only its recordings tell."""
+    monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "cache"))
+    line, camera = (recordings(tmp_path / name, *sides) for name, sides in (("line", (30, 1)), ("camera", (20, 18))))
+
+    def found(name, **options):
+        neuron = load_sequences(RunConfig(data=name, **options))[1].neuron
+        return neuron.beta_start.name, neuron.beta_start.options, neuron.beta
+
+    drawn = ("log-uniform", {"beta_low": 0.3, "beta_high": 0.95})
+    assert (
+        found(line)[:2]
+        == found(line, model="lif-rnn")[:2]
+        == found(line, method="surrogate", hidden=(9,), model="lif-rnn")[:2]
+        == drawn
+    )
+    assert found(line, model="lif-rnn", output="li") == (*drawn, 0.8)
+    for name, options in ((line, {"beta": 0.7}), (line, {"model": "lif-mlp"}), (camera, {"model": "lif-rnn"})):
+        assert found(name, **options) == ("shared", {}, options.get("beta", 0.8))
+    assert found(line, beta_start="uniform")[0] == "uniform"
+    assert found(line, beta_start="shared") == ("shared", {}, 0.8)
+    said = RunConfig(data=line, beta=0.7)
+    assert not said.decays_are_open
+    assert not from_mapping(OPTIONS.nested(RunConfig(data=line)), "config.yaml", recorded=True).decays_are_open
+
+
 def test_a_run_by_defaults_writes_them_down(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "cache"))
     name = recordings(tmp_path / "mine", 18, 16)
