@@ -50,6 +50,12 @@ LIMIT = 2**24
 MOST_ELEMENTS = 2**31 - 1
 """Most elements of one parameter."""
 
+MOST_AXES = 64
+"""Most axes of a parameter: those of a NumPy array."""
+
+MOST_PARAMETERS = 10_000
+"""Most parameters of a stream: what is told of each of them still fits on pages that people read."""
+
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
@@ -62,8 +68,8 @@ class Parameter:
             output channel.
 
     Raises:
-        UserError: for a name that is no text, no element or more than 2³¹ − 1, integers beyond ±2²⁴, and scales that
-            are not finite and above 0.
+        UserError: for a name that is no text, more than 64 axes, no element or more than 2³¹ − 1, integers beyond
+            ±2²⁴, and scales that are not finite and above 0.
         ShapeError: for scales of another shape.
     """
 
@@ -77,6 +83,8 @@ class Parameter:
             raise UserError(f"streams and images name parameters in UTF-8, and {self.name!r} is no text: rename it")
         if not -LIMIT <= low <= high <= LIMIT:
             raise UserError(f"{self.name}: a grid from {low} to {high} is not within ±2^24")
+        if len(self.shape) > MOST_AXES:
+            raise UserError(f"{self.name} has {len(self.shape)} axes, more than the {MOST_AXES} of an array")
         if not self.size:
             raise UserError(f"{self.name} has shape {self.shape} and no element: streams and images hold at least one")
         if self.size > MOST_ELEMENTS:
@@ -271,6 +279,9 @@ class StreamHeader:
         digest: :meth:`IntegerImage.digest` of the base image, 32 bytes.
         base: the base image, where the stream holds it.
         about: names and plain values for people.
+
+    Raises:
+        UserError: for more than 10,000 parameters.
     """
 
     parameters: tuple[Parameter, ...]
@@ -279,6 +290,10 @@ class StreamHeader:
     digest: bytes
     base: IntegerImage | None = None
     about: Mapping[str, Plain] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.parameters) > MOST_PARAMETERS:
+            raise UserError(f"a stream holds at most {MOST_PARAMETERS} parameters, got {len(self.parameters)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,6 +419,8 @@ def decode_header(item: list[Any]) -> StreamHeader:
     table, about = content.get("parameters"), content.get("about")
     if not isinstance(table, list) or not table:
         raise DataError("the header has no table of parameters")
+    if len(table) > MOST_PARAMETERS:
+        raise DataError(f"the header has {len(table)} parameters, and a stream holds at most {MOST_PARAMETERS}")
     if not isinstance(about, dict) or not all(
         isinstance(name, str) and isinstance(value, Plain) for name, value in about.items()
     ):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from updates_nets import frame, recorded, same, write
 
 from hw_export.updates import IntegerImage, Mark, Parameter, inspect, replay
+from hw_export.updates.content import StreamHeader
 from hw_export.updates.format import (
     SINT8,
     UINT8,
@@ -179,13 +180,40 @@ def test_a_parameter_holds_an_element(shape):
         Parameter("a", shape, Grid(0.5, -1, 1))
 
 
-def test_a_header_of_parameters_without_elements(tmp_path):
-    """Densities are shares of the elements: without one there is nothing to divide by."""
+def test_a_parameter_has_no_more_axes_than_an_array():
+    Parameter("a", (1,) * 64, Grid(0.5, -1, 1))
+    with pytest.raises(UserError, match=r"^a has 65 axes, more than the 64 of an array$"):
+        Parameter("a", (1,) * 65, Grid(0.5, -1, 1))
+
+
+def stream_of(parameters, path):
     header = {
-        "format": "sparse-updates", "version": 1, "step": 0, "every": 1, "parameters": [["a", [0], 2, -1, 1, 0.5]],
+        "format": "sparse-updates", "version": 1, "step": 0, "every": 1, "parameters": parameters,
         "digest": bytes(32), "base": None, "about": {},
     }  # fmt: skip
     data, _ = write_record(cbor2.dumps([0, header]), Link())
-    (tmp_path / "stream").write_bytes(data)
-    with pytest.raises(DataError, match=r"a has shape \(0,\) and no element"):
-        inspect(tmp_path / "stream")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ([["a", [0], 2, -1, 1, 0.5]], r"a has shape \(0,\) and no element"),
+        ([["a", [1] * 65, 2, -1, 1, 0.5]], "a has 65 axes"),
+        ([[str(i), [1], 2, -1, 1, 0.5] for i in range(10_001)], "10001 parameters, and a stream holds at most 10000"),
+    ],
+    ids=["no element", "axes", "parameters"],
+)
+def test_headers_that_are_refused(tmp_path, parameters, words):
+    """Densities are shares of the elements, and everything is told of each parameter."""
+    with pytest.raises(DataError, match=words):
+        inspect(stream_of(parameters, tmp_path / "stream"))
+
+
+def test_the_most_parameters(tmp_path):
+    parameters = [[str(i), [1], 2, -1, 1, 0.5] for i in range(10_000)]
+    assert len(inspect(stream_of(parameters, tmp_path / "stream")).parameters) == 10_000
+    many = tuple(Parameter(str(i), (1,), Grid(0.5, -1, 1)) for i in range(10_001))
+    with pytest.raises(UserError, match="at most 10000 parameters, got 10001"):
+        StreamHeader(many, 0, 1, bytes(32))
