@@ -46,11 +46,12 @@ def _ours(entry) -> bool:
     return module.partition(".")[0] in ("spikelfp", "hw_export")
 
 
-@pytest.fixture
-def light_reports(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def light_reports():
     """Pictures of reports are drawn for light pages alone, which halves the time: a report is seconds of drawing.
 
-    Those for dark pages are drawn by the same code in other colours, which the tests of reports look at.
+    Those for dark pages are drawn by the same code in other colours, which the tests of reports look at: they have a
+    fixture of this name that changes nothing.
     """
     from spikelfp.report import write
 
@@ -58,7 +59,9 @@ def light_reports(monkeypatch):
         drawn = write.png(draw(theme=write.LIGHT))
         return write.Picture(title, caption, text, drawn, drawn, wide)
 
-    monkeypatch.setattr(write, "_picture", picture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "_picture", picture)
+        yield
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [name for name, page in BY_NAME.items() if blocks(page)])
-def test_a_page_runs_from_top_to_bottom(page, in_empty_folder, registrations_end, light_reports):
+def test_a_page_runs_from_top_to_bottom(page, in_empty_folder, registrations_end):
     names = run_page(BY_NAME[page])
     if page == "events.md":
         assert names["sequences"].values.shape == (5, 8, 2, 16, 16)

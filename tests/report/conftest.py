@@ -20,6 +20,11 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.run import train
 
 
+@pytest.fixture(autouse=True, scope="module")
+def light_reports() -> None:
+    """Reports are drawn whole here, for light and for dark pages."""
+
+
 @pytest.fixture(scope="session")
 def tiny_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder whose MNIST is 64 + 40 images of 16 x 16 random pixels."""

@@ -141,7 +141,7 @@ def test_a_task_without_classes_is_refused(tmp_path: Path) -> None:
         explain_run(tmp_path / "run", tmp_path / "a.png")
 
 
-def test_the_report_shows_it(run, light_reports) -> None:
+def test_the_report_shows_it(run) -> None:
     facts = collect_facts(run("spiking-mlp"))
     assert facts.explained is not None
     found = facts.explained.curve

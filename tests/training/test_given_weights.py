@@ -493,7 +493,7 @@ def test_a_path_with_a_hash_is_checked(base, tmp_path):
         read_weights(f"{base}@sha256:{'0' * 16}")
 
 
-def test_the_report_says_what_the_run_started_from(base, tmp_path, light_reports, here):
+def test_the_report_says_what_the_run_started_from(base, tmp_path, here):
     path = written(tmp_path / "net.pt", models.lif_mlp([64, 6, 4]).state_dict())
     options = ("--hidden", 6, "--steps", 2, "--epochs", 1, "--batch-size", 512, "--quiet")
     here("train", *options, "--weights", path, "--out", tmp_path / "run")

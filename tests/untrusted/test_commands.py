@@ -23,8 +23,6 @@ from spikelfp.cli import app
 from spikelfp.command import run_app
 from tests.slowness import slowness
 
-pytestmark = pytest.mark.usefixtures("light_reports")
-
 MOST_SECONDS = 10
 MOST_BYTES = 2 << 30
 
