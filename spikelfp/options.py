@@ -37,7 +37,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from spikelfp.errors import UserError
-from spikelfp.registry import Registry, check_name
+from spikelfp.registry import Registry, check_name, parameters_of
 from spikelfp.terminal import brief
 
 View = Any
@@ -247,7 +247,7 @@ def given_facts(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def takes_any(called: Callable[..., Any]) -> bool:
     """Whether a function hands further keywords on."""
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(called).parameters.values())
+    return any(p.kind is p.VAR_KEYWORD for p in parameters_of(called).values())
 
 
 _Parameter = tuple[Any, Any, Any]
@@ -284,7 +284,7 @@ def _of_function(called: Callable[..., Any]) -> dict[str, _Parameter]:
     names = getattr(inner, "__globals__", {})
     return {
         p.name: (_evaluated(p.annotation, names), p.default, None)
-        for p in inspect.signature(called).parameters.values()
+        for p in parameters_of(called).values()
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     }
 

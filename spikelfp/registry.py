@@ -39,6 +39,23 @@ def nearest(name: object, valid: Iterable[str], cutoff: float = 0.4) -> str | No
     return next(iter(same or difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff)), None)
 
 
+def parameters_of(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Read the parameters of a function or class; a second time from memory, as networks and runs ask again and again.
+
+    Args:
+        called: the function or class.
+
+    Raises:
+        ValueError: if it tells none, like some functions in C.
+    """
+    return _parameters_of(called) if getattr(called, "__hash__", None) else inspect.signature(called).parameters
+
+
+@functools.lru_cache(maxsize=4096)
+def _parameters_of(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(called).parameters
+
+
 def keywords_of(called: Callable[..., Any], *more: Callable[..., Any]) -> set[str] | None:
     """List the keywords that a function takes.
 

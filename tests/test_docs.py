@@ -1,5 +1,6 @@
 """The code of the documentation runs as it stands, prints what the pages say, and names what there is."""
 
+import functools
 import importlib
 import importlib.util
 import re
@@ -27,6 +28,8 @@ def site():
 
 
 hooks = site()
+api_pages, command_pages = functools.cache(hooks.api_pages), functools.cache(hooks.command_pages)
+"""Pages that are made from the code, the same ones for all tests."""
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_commands_and_python_stand_in_fences(page):
 @pytest.mark.parametrize("page", BY_NAME)
 def test_links_lead_somewhere(page):
     """Links between pages, to their headings, to pictures and to files of the repository."""
-    made = {f"docs/{each}" for each in {**hooks.api_pages(), **hooks.command_pages(), **hooks.file_pages()}}
+    made = {f"docs/{each}" for each in {**api_pages(), **command_pages(), **hooks.file_pages()}}
     for target, path in hooks.linked_files(BY_NAME[page]):
         assert (ROOT / path).exists() or (page == "index.md" and path in made), f"{page}: {target}"
     for target, mark in re.findall(r"\]\(([^)\s#:]*\.md|)#([^)\s]+)\)", BY_NAME[page].read_text()):
@@ -124,7 +127,7 @@ def test_names_in_the_glossary_exist():
 
 
 def test_every_exported_name_has_a_place_in_the_reference():
-    pages = hooks.api_pages()
+    pages = api_pages()
     for package in hooks.PACKAGES:
         text = pages[f"api/{package}.md"]
         for module in hooks.modules_of(package):
@@ -133,7 +136,7 @@ def test_every_exported_name_has_a_place_in_the_reference():
 
 
 def test_commands_are_described_by_their_own_help():
-    pages = hooks.command_pages()
+    pages = command_pages()
     assert "--threshold" in pages["commands/spikelfp.md"]
     found = set(re.findall(r"^## ([\w -]+) \{", pages["commands/spikelfp.md"], re.M))
     assert {"spikelfp train", "spikelfp data show"} <= found

@@ -241,7 +241,7 @@ def weights(before: Array | None, after: Array, *, width: float = HALF, theme: T
     both = after if before is None else np.concatenate([before, after])
     reach = float(np.abs(both).max()) or 1.0
     edges = np.linspace(-reach, reach, 62).tolist()
-    axes.hist(after, edges, color=theme.main, alpha=0.75, label="after")
+    axes.hist(after, edges, histtype="stepfilled", color=theme.main, alpha=0.75, label="after")
     if before is not None:
         axes.hist(before, edges, histtype="step", color=theme.accent, linewidth=1.5, label="before")
     axes.set_yscale("log")

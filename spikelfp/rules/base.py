@@ -24,7 +24,6 @@ A layer follows its own rule, else the one that a trainer lends it (:func:`lendi
 
 from __future__ import annotations
 
-import inspect
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,7 +56,7 @@ from spikelfp.functional.neuron import Carry, Enter, Fire, Inflow, StackedSteps,
 from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import LinearMap, divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
-from spikelfp.registry import check_name
+from spikelfp.registry import check_name, parameters_of
 
 CREDITS = ("scan", "step")
 """Values of ``credit`` of the LFP rules (:class:`Feedback`)."""
@@ -468,7 +467,7 @@ class HasRule:
                 "rules.attach(net, …)"
             )
         if "_own_rule" not in self.__dict__ and type(self).__module__.startswith("spikelfp."):
-            taken = inspect.signature(type(self).__init__).parameters
+            taken = parameters_of(type(self).__init__)
             if "rule" not in taken:
                 raise UserError(
                     f"{type(self).__name__} follows no rule itself: rules.attach(net, rule) is for the layers inside"

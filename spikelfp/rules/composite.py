@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from torch import nn
 
 from spikelfp.errors import UserError
 from spikelfp.options import NOT_AN_OPTION, option
-from spikelfp.registry import Registry
+from spikelfp.registry import Registry, parameters_of
 from spikelfp.rules.alphabeta import AlphaBeta
 from spikelfp.rules.base import Assigning, Rule, layers_with_rules
 from spikelfp.rules.epsilon import Epsilon
@@ -196,7 +195,7 @@ def make_rule(name: str, **arguments: Any) -> Rule | Composite:
     Raises:
         UserError: for an unknown name, values that the rule refuses, and another ``credit`` where it has none.
     """
-    taken = inspect.signature(rules[name]).parameters
+    taken = parameters_of(rules[name])
     shared = ("normalize", "constant_statistics", "credit")
     credit = arguments.get("credit", "scan")
     if credit != "scan" and "credit" not in taken:
@@ -213,4 +212,4 @@ def rules_taking(argument: str) -> list[str]:
     Args:
         argument: its name.
     """
-    return [name for name in rules if argument in inspect.signature(rules[name]).parameters]
+    return [name for name in rules if argument in parameters_of(rules[name])]

@@ -23,7 +23,7 @@ from spikelfp.functional.lif import FLOOR, MARGIN, Denominator
 from spikelfp.methods import BlockMethod, Method, WarmUp, methods
 from spikelfp.nn import Neurons, graph
 from spikelfp.options import described
-from spikelfp.registry import nearest, unknown_name
+from spikelfp.registry import nearest, parameters_of, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
 from spikelfp.tasks.base import Task, TaskReward, tasks
@@ -236,7 +236,7 @@ def check_setting(trainer: Any, name: str) -> None:
     kind = type(trainer)
     if name[:1] == "_":
         return
-    options = [own for each in kind.__mro__[:-1] for own in inspect.signature(each.__init__).parameters]  # type: ignore[misc]
+    options = [own for each in kind.__mro__[:-1] for own in parameters_of(each.__init__)]  # type: ignore[misc]
     if name == "lr":
         raise UserError(
             'the learning rate is that of the optimizer, for group in trainer.optimizer.param_groups: group["lr"] = …, '

@@ -9,7 +9,6 @@ files may name all of them flat, ``RunConfig(rule="gamma", gamma=0.5)``; a confi
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -46,7 +45,7 @@ from spikelfp.models import (
 from spikelfp.nn import graph
 from spikelfp.options import Choice, Condition, View, choice, one_of, other_than, section, setting
 from spikelfp.quantized import CLIPS, UPDATES, Quantization, WeightGrids
-from spikelfp.registry import Registry
+from spikelfp.registry import Registry, parameters_of
 from spikelfp.rewards import rewards
 from spikelfp.tasks import Classification, Task, tasks
 from spikelfp.training.event_defaults import EVENT_LR, LINE_DECAYS, by_camera, event_model, event_values
@@ -111,17 +110,11 @@ def _warms_up_otherwise(view: View) -> bool:
     return first != view.method and (_fires(view) or not {first, view.method} <= set(WARM_UPS))
 
 
-@functools.cache
-def _arguments(kind: Callable[..., Any]) -> frozenset[str]:
-    """Name the arguments of a class or function; kept, since each option of a run asks for those of every method."""
-    return frozenset(inspect.signature(kind).parameters)
-
-
 def _taking(argument: str, objective: str | None = None) -> list[str]:
     """List the methods whose constructor takes an argument."""
     return [
         name for name in methods.methods
-        if argument in _arguments(methods.methods[name])  # type: ignore[arg-type]
+        if argument in parameters_of(methods.methods[name])
         and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
     ]  # fmt: skip
 
@@ -138,7 +131,7 @@ def _with_rates() -> list[str]:
 
 def _smooths(registry: Registry[Any], name: str | None) -> bool:
     """Whether a reward or a loss of classes has a target that can be smoothed."""
-    return name is not None and name in registry and "label_smoothing" in _arguments(registry[name])
+    return name is not None and name in registry and "label_smoothing" in parameters_of(registry[name])
 
 
 def _with_targets(argument: str) -> list[str]:
@@ -983,7 +976,7 @@ class RunConfig:
         own, kind = self.method, methods.methods[name]
         known = OPTIONS.brought_by(("method",), name)
         options = {each.parameter: own.options[each.name] for each in known.values() if each.name in own.options}
-        taken = inspect.signature(kind).parameters
+        taken = parameters_of(kind)
         credit = credit_of(self.flat) if name == self.method.name else None
         if "rule" in taken and (methods.methods.fact(name, "surrogate") or credit == "surrogate"):
             options["rule"] = rules.Surrogate(own.surrogate, own.slope)
