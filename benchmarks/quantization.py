@@ -30,7 +30,8 @@ from benchmarks.record import arguments, folder_of, save
 from benchmarks.tables import rows
 from spikelfp import data
 from spikelfp.quantized import Quantization, WeightGrids
-from spikelfp.training.config import FLOAT, RunConfig
+from spikelfp.training.conditions import FLOAT
+from spikelfp.training.config import RunConfig
 from spikelfp.training.run import make_evaluator, make_trainer
 
 BITS = (8, 4, 2)

@@ -11,7 +11,8 @@ from spikelfp.data.load import is_event_data, without_folder
 from spikelfp.functional.lif import PAPER_FLOOR, PAPER_MARGIN
 from spikelfp.methods import methods
 from spikelfp.options import written
-from spikelfp.training.config import FLOAT, OPTIONS, REWARDED, RULED, SENT_BACK, RunConfig, credit_of
+from spikelfp.training.conditions import FLOAT, REWARDED, RULED, SENT_BACK, credit_of
+from spikelfp.training.config import OPTIONS, RunConfig
 
 DATA = {
     "digits": "handwritten digits",

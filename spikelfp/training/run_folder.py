@@ -27,7 +27,8 @@ from spikelfp.files import Kind, check_path, content_of, settle, write_text, yam
 from spikelfp.methods import methods
 from spikelfp.methods.base import within_chunk
 from spikelfp.terminal import plain
-from spikelfp.training.config import OPTIONS, REWARDED, RULED, RunConfig, from_mapping, is_record, read_mapping
+from spikelfp.training.conditions import REWARDED, RULED
+from spikelfp.training.config import OPTIONS, RunConfig, from_mapping, is_record, read_mapping
 from spikelfp.training.trainer import TemporalTrainer
 from spikelfp.untrusted import read_csv
 from spikelfp.untrusted.text import Field
