@@ -324,8 +324,12 @@ def test_ctrl_c_while_a_mistake_is_told_ends_in_one_line(tmp_path, monkeypatch, 
         return str(text)
 
     monkeypatch.setattr("spikelfp.command.one_line", one_line)
-    with pytest.raises(SystemExit) as stop:
-        run_app(app, "spikelfp", ["train", *options, "--out", str(tmp_path / "r")])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background without it
+    try:
+        with pytest.raises(SystemExit) as stop:
+            run_app(app, "spikelfp", ["train", *options, "--out", str(tmp_path / "r")])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(told) == 2
     assert (stop.value.code, capsys.readouterr().err) == (130, "spikelfp: interrupted\n")
 
