@@ -32,8 +32,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-# Files of tests are spread over the cores, a thread each, the longest first (tests/conftest.py). One after the other: make test PYTEST=".venv/bin/python -m pytest"
-PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Files of tests are spread over the cores, a thread each, the longest first (tests/conftest.py). Compiled modules are
+# kept, as tests start many processes. One after the other: make test PYTEST=".venv/bin/python -m pytest"
+PYTEST ?= PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST) -m "not slow and not network"
