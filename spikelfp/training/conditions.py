@@ -79,7 +79,7 @@ def taking(argument: str, objective: str | None = None) -> list[str]:
     return [
         name for name in methods.methods
         if argument in parameters_of(methods.methods[name])
-        and methods.methods.fact(name, "objective") == (objective or methods.methods.fact(name, "objective"))
+        and (objective is None or methods.methods.fact(name, "objective") == objective)
     ]  # fmt: skip
 
 
