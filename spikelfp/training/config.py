@@ -129,7 +129,7 @@ class RunConfig:
     model_is_open: ClassVar[bool] = False
     """Whether the network was chosen by the name of the data alone, so that :meth:`fitted` may choose another."""
     decays_are_open: ClassVar[bool] = False
-    """The same of the decays of its neurons."""
+    """Whether no decay of its neurons was chosen, so that :meth:`fitted` may choose them for its sensor."""
 
     def __init__(self, **given: Any) -> None:
         whole = {name for name, kind in OPTIONS.sections.items() if isinstance(given.get(name), kind)}

@@ -120,7 +120,7 @@ def test_the_network_of_a_folder_suits_its_sensor(tmp_path, monkeypatch, width, 
 
 
 def test_a_folder_of_lines_has_many_time_scales_too(tmp_path, monkeypatch):
-    """What its sensor is, only its recordings tell."""
+    """The sensor of a folder is known when its recordings are read, after the other defaults."""
     monkeypatch.setenv("SPIKELFP_CACHE", str(tmp_path / "cache"))
     line, camera = (recordings(tmp_path / name, *sides) for name, sides in (("line", (30, 1)), ("camera", (20, 18))))
 
