@@ -37,7 +37,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from spikelfp.errors import UserError
-from spikelfp.registry import Registry, check_name, parameters_of
+from spikelfp.registry import Registry, check_name, parameters_of, takes_any
 from spikelfp.terminal import brief
 
 View = Any
@@ -243,11 +243,6 @@ def options_in(registry: Registry[Any], name: str) -> dict[str, Option]:
 def given_facts(about: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the facts about an option that are given: neither ``None`` nor empty."""
     return {key: value for key, value in about.items() if value is not None and value != ""}
-
-
-def takes_any(called: Callable[..., Any]) -> bool:
-    """Whether a function hands further keywords on."""
-    return any(p.kind is p.VAR_KEYWORD for p in parameters_of(called).values())
 
 
 _Parameter = tuple[Any, Any, Any]

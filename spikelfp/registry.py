@@ -56,6 +56,11 @@ def _parameters_of(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter
     return inspect.signature(called).parameters
 
 
+def takes_any(called: Callable[..., Any]) -> bool:
+    """Whether a function hands further keywords on."""
+    return any(p.kind is p.VAR_KEYWORD for p in parameters_of(called).values())
+
+
 def keywords_of(called: Callable[..., Any], *more: Callable[..., Any]) -> set[str] | None:
     """List the keywords that a function takes.
 
@@ -68,8 +73,8 @@ def keywords_of(called: Callable[..., Any], *more: Callable[..., Any]) -> set[st
     """
     names, open_end = set[str](), False
     for each in (called, *more):
-        names |= set(inspect.signature(each).parameters) - {"self"}
-        open_end = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(each).parameters.values())
+        names |= set(parameters_of(each)) - {"self"}
+        open_end = takes_any(each)
     return None if open_end else names
 
 
@@ -116,7 +121,7 @@ def check_constructors(*classes: type) -> None:
 
 def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
     chain = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base) and base is not object]
-    needed = next((n for n, each in enumerate(chain) if not _takes_any(each)), len(chain) - 1)
+    needed = next((n for n, each in enumerate(chain) if not takes_any(each)), len(chain) - 1)
     valid = keywords_of(*chain[: needed + 1])
     places = _places(own)
 
@@ -125,7 +130,7 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
         if keywords and valid is not None:
             check_keywords(type(self).__name__, keywords, valid)
         if places is not None and len(args) > places and valid:
-            by_name = ", ".join(f"{name}=…" for name in inspect.signature(own).parameters if name in valid)
+            by_name = ", ".join(f"{name}=…" for name in parameters_of(own) if name in valid)
             raise KeywordError(
                 f"{type(self).__name__} takes {places or 'no'} arguments by their place, got {len(args)}: name them, "
                 f"{type(self).__name__}({by_name})"
@@ -138,16 +143,12 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
 
 def _places(called: Callable[..., Any]) -> int | None:
     """Count the positional arguments of a constructor; ``None`` for any number."""
-    kinds = [p.kind for p in list(inspect.signature(called).parameters.values())[1:]]
+    kinds = [p.kind for p in list(parameters_of(called).values())[1:]]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return None
     return sum(
         kind is not inspect.Parameter.KEYWORD_ONLY and kind is not inspect.Parameter.VAR_KEYWORD for kind in kinds
     )
-
-
-def _takes_any(called: Callable[..., Any]) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(called).parameters.values())
 
 
 def check_keywords(name: str, given: Iterable[str], valid: Iterable[str]) -> None:

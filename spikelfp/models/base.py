@@ -15,8 +15,8 @@ from spikelfp.models.adaptive import make_adaptive
 from spikelfp.models.decays import spread_decays
 from spikelfp.nn import graph
 from spikelfp.nn.shape import DROPS, DROPS_OVER
-from spikelfp.options import Condition, option, options_in, takes_any
-from spikelfp.registry import Registry, check_name
+from spikelfp.options import Condition, option, options_in
+from spikelfp.registry import Registry, check_name, takes_any
 
 Hidden = Annotated[tuple[int, ...], option("neurons of the hidden layers, such as 1000,1000", within="[1, ∞)")]
 Pool = Annotated[str, option("pooling; every simulator can run avg", names=("max", "avg"))]

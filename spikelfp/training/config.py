@@ -219,13 +219,15 @@ class RunConfig:
             is_line: whether they come from a line of channels.
             sides: pixels of the sides of a camera, as the network gets them.
         """
-        own, values = {field.name for field in fields(ModelOptions)}, OPTIONS.values(self)
+        values = OPTIONS.values(self)
         if self.model_is_open:
+            own = {field.name for field in fields(ModelOptions)}
             values = {path: value for path, value in values.items() if path[0] != "model" or path[-1] in own}
             values |= event_model(is_line, sides)
-        if self.decays_are_open and is_line and values["model",] == "lif-rnn":
+        many_scales = self.decays_are_open and is_line and values["model",] == "lif-rnn"
+        if many_scales:
             values = {path: value for path, value in values.items() if path != ("neuron", "beta")} | LINE_DECAYS
-        return _made(values)
+        return _made(values) if self.model_is_open or many_scales else self
 
     def elsewhere(self, data_dir: str | None, cache_dir: str | None) -> RunConfig:
         """Copy it with other folders of data and of binned recordings."""

@@ -142,7 +142,8 @@ def test_a_folder_of_lines_has_many_time_scales_too(tmp_path, monkeypatch):
     assert found(line, beta_start="shared") == ("shared", {}, 0.8)
     said = RunConfig(data=line, beta=0.7)
     assert not said.decays_are_open
-    assert not from_mapping(OPTIONS.nested(RunConfig(data=line)), "config.yaml", recorded=True).decays_are_open
+    recorded = from_mapping(OPTIONS.nested(RunConfig(data=line)), "config.yaml", recorded=True)
+    assert recorded.fitted(True, ()) is recorded
 
 
 def test_a_run_by_defaults_writes_them_down(tmp_path, monkeypatch):
