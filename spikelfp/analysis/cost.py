@@ -107,7 +107,8 @@ def _(layer: nn.Conv2d, given: Tensor, out: Tensor) -> Products:
 def _(layer: Module, given: Tensor, out: Tensor) -> Products:
     """Four dense layers, three of them on the input; ``Q Kᵀ`` and ``A V`` with two errors each."""
     tokens, dim = given.numel() // given.shape[-1], given.shape[-1]
-    dense, mixed = tokens * dim**2, 2 * tokens * given.shape[2] * dim
+    inner = layer.out.in_features if isinstance(layer, nn.SelfAttention) else dim
+    dense, mixed = tokens * dim * inner, 2 * tokens * given.shape[2] * inner
     return Products(4 * dense + mixed, dense + 2 * mixed, 3 * dense, 4 * dense)
 
 

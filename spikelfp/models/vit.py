@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -29,6 +30,13 @@ HeadWidth = Annotated[
         automatic=f"{HEAD_WIDTH} with --tokens all",
     ),
 ]
+Embedding = Annotated[
+    Literal["patches", "image"], option("what a token of a transformer is made of: its patch, or the whole image")
+]
+HeadDim = Annotated[
+    int | None,
+    option("features of a token in each head of a transformer", within="[1, ∞)", automatic="--width over --heads"),
+]
 
 
 @checked_keywords()
@@ -44,6 +52,8 @@ def vit(
     tokens: Tokens = "class",
     positions: bool = True,
     head_width: int | None = None,
+    head_dim: int | None = None,
+    embedding: Embedding = "patches",
 ) -> nn.Sequential:
     """Make a Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), pre-norm, with a class token and GELU.
 
@@ -53,11 +63,13 @@ def vit(
 
     The simplified one of the F³ paper (Flügel et al. 2024, section 4.4) has no class token, no positions and no last
     LayerNorm, and an MLP that reads all tokens. Each of its transformer blocks is one :class:`spikelfp.nn.Block`, as it
-    is with the mean of the tokens. For MNIST its authors' code has 16 tokens of 32 features::
+    is with the mean of the tokens. For MNIST its authors' code has 16 tokens of 32 features, each of which is made of
+    the whole image, and heads of 64 features::
 
-        vit((1, 28, 28), patch=7, dim=32, depth=4, heads=8, activation="tanh", tokens="all", positions=False)
-
-    There each head has 64 features, here ``dim / heads``; and the first layer there sees the whole image.
+        vit(
+            (1, 28, 28), patch=7, dim=32, depth=4, heads=8, head_dim=64, activation="tanh", tokens="all",
+            positions=False, embedding="image",
+        )
 
     Args:
         shape: ``(channels, height, width)`` of the images; ``patch`` divides the sides.
@@ -65,12 +77,15 @@ def vit(
         patch: side of a patch that becomes a token, in pixels.
         dim: features of a token.
         depth: blocks.
-        heads: heads of the attention.
+        heads: heads of the attention; without ``head_dim`` a divisor of ``dim``.
         activation: name of :data:`activations`, or a function without arguments that makes the layer.
         tokens: what the classifier reads: ``class``, the token that was put before the others; ``mean``, the mean of
             all; ``all`` in a row, through a hidden layer.
         positions: whether to add a learned vector to each token.
         head_width: hidden neurons of the classifier that reads all tokens; ``None`` for 512.
+        head_dim: features of a token in each head; ``None`` for ``dim / heads``.
+        embedding: what a token is made of: ``patches``, its patch by weights that all share; ``image``, the whole image
+            by one dense layer. There are as many tokens as patches.
 
     Raises:
         ShapeError: for a shape that is no image, or whose sides ``patch`` does not divide.
@@ -78,6 +93,7 @@ def vit(
         UserError: for a depth below 1, and a ``head_width`` without a hidden layer.
     """
     check_name("tokens", tokens, get_args(get_args(Tokens)[0]))
+    check_name("embedding", embedding, get_args(get_args(Embedding)[0]))
     if head_width is not None and (head_width < 1 or tokens != "all"):
         raise UserError(
             f"the hidden layer of the classifier has 1 neuron or more, and stands there with tokens=all only, got "
@@ -85,10 +101,15 @@ def vit(
         )
     count, phi = patches(shape, patch), maker(activation)
     with_class = tokens == "class"
-    parts = [_block(dim, heads, phi) for _ in range(check_depth(depth))]  # before the rest, as old seeds have it
+    # Before the rest, as old seeds have it.
+    parts = [_block(dim, heads, head_dim, phi) for _ in range(check_depth(depth))]
     layers: list[nn.Layer] = [nn.Conv2d(shape[0], dim, patch, patch), nn.ToTokens()]
+    if embedding == "image":
+        layers = [nn.Flatten(), nn.Linear(math.prod(shape), count * dim), nn.ToTokens(count)]
     layers += [nn.ClassToken(dim)] if with_class else []
     layers += [nn.PositionEmbedding(count + with_class, dim)] if positions else []
+    if embedding == "image" and len(layers) == 3:
+        parts[0], layers = layers + parts[0], []
     for part in parts:
         layers += part if with_class else [nn.Block(*part)]
     if tokens == "all":
@@ -111,6 +132,8 @@ def _vit(
     tokens: Tokens = "class",
     positions: Positions = True,
     head_width: HeadWidth = None,
+    head_dim: HeadDim = None,
+    embedding: Embedding = "patches",
 ) -> nn.Sequential:
     """Vision Transformer.
 
@@ -130,11 +153,13 @@ def _vit(
         tokens=tokens,
         positions=positions,
         head_width=head_width,
+        head_dim=head_dim,
+        embedding=embedding,
     )
 
 
-def _block(dim: int, heads: int, phi: Callable[[], nn.Layer]) -> list[nn.Layer]:
-    attention = nn.Sequential(nn.LayerNorm(dim), nn.SelfAttention(dim, heads))
+def _block(dim: int, heads: int, head_dim: int | None, phi: Callable[[], nn.Layer]) -> list[nn.Layer]:
+    attention = nn.Sequential(nn.LayerNorm(dim), nn.SelfAttention(dim, heads, head_dim=head_dim))
     dense = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), phi(), nn.Linear(4 * dim, dim))
     return [nn.Sum(nn.Identity(), attention), nn.Sum(nn.Identity(), dense)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spikelfp.errors import UserError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.nn.container import Sequential
 from spikelfp.nn.layer import Layer, check_dense, run_layer
 from spikelfp.nn.linear import Linear
@@ -25,16 +25,36 @@ if TYPE_CHECKING:
 
 
 class ToTokens(Layer):
-    """Feature maps ``[T, B, D, H, W]`` as tokens ``[T, B, H·W, D]``."""
+    """Feature maps ``[T, B, D, H, W]`` as tokens ``[T, B, H·W, D]``, or features in a row as a number of tokens.
+
+    Args:
+        tokens: their number ``N`` if the input is ``[T, B, N·D]``, the features of a token side by side; ``None`` for
+            feature maps, each place of which is a token.
+
+    Raises:
+        UserError: for less than one token.
+        ShapeError: for features that are not as many for each token.
+    """
 
     passes_scale = True
     passes_spikes = True
-    arguments = ()
+    arguments = ("tokens",)
+
+    def __init__(self, tokens: int | None = None) -> None:
+        super().__init__()
+        if tokens is not None and tokens < 1:
+            raise UserError(f"there must be at least 1 token, got {tokens}")
+        self.tokens = tokens
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
-        self._expect(x, 5, "[T, B, channels, height, width]")
-        return x.flatten(3).transpose(2, 3)
+        if self.tokens is None:
+            self._expect(x, 5, "[T, B, channels, height, width]")
+            return x.flatten(3).transpose(2, 3)
+        self._expect(x, 3, "[T, B, features]")
+        if x.shape[2] % self.tokens:
+            raise ShapeError(f"{x.shape[2]} features cannot be divided into {self.tokens} tokens")
+        return x.unflatten(2, (self.tokens, -1))
 
 
 class ClassToken(Layer):
@@ -111,19 +131,24 @@ class SelfAttention(Layer):
 
     Args:
         dim: features ``D`` of a token.
-        heads: number of heads, a divisor of ``dim``; each has ``d = D / heads`` features.
+        heads: number of heads.
+        head_dim: features ``d`` of a token in each head; ``None`` for ``D / heads``.
         rule: rule of this layer alone.
 
     Raises:
-        UserError: if ``heads`` does not divide ``dim``.
+        UserError: if ``heads`` does not divide ``dim`` and there is no ``head_dim``, or if either is less than 1.
     """
 
-    def __init__(self, dim: int, heads: int, *, rule: Rule | None = None) -> None:
+    def __init__(self, dim: int, heads: int, *, head_dim: int | None = None, rule: Rule | None = None) -> None:
         super().__init__()
-        self.heads = check_heads(dim, heads)
+        if head_dim is None:
+            head_dim = dim // check_heads(dim, heads)
+        elif min(heads, head_dim) < 1:
+            raise UserError(f"heads and their features must be at least 1, got heads={heads} and head_dim={head_dim}")
+        self.heads = heads
         self.rule = rule
-        self.project = Linear(dim, 3 * dim)
-        self.out = Linear(dim, dim)
+        self.project = Linear(dim, 3 * heads * head_dim)
+        self.out = Linear(heads * head_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (split_heads(part, self.heads) for part in self.project(x).chunk(3, -1))

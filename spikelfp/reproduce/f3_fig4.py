@@ -17,18 +17,12 @@ METHODS = ("gradient", "f3", "dfa", "drtp")
 DEPTHS, FEW = (1, 10, 100), (1, 3)
 
 VIT: dict[str, Any] = TANH | {
-    "model": "vit", "patch": 7, "width": 64, "depth": 4, "heads": 8, "tokens": "all", "positions": False,
-    "head_width": 128, "standardize": True, "loss": "bce", "batch_size": 50,
+    "model": "vit", "patch": 7, "width": 32, "depth": 4, "heads": 8, "head_dim": 64, "embedding": "image",
+    "tokens": "all", "positions": False, "standardize": True, "loss": "rate", "batch_size": 100, "adam_beta2": 0.999,
 }  # fmt: skip
-OWN: dict[str, dict[str, Any]] = {
-    "gradient": {},
-    "f3": {"softmax": True, "feedback_init": "trinomial"},
-    "dfa": {"feedback_init": "trinomial"},
-    "drtp": {"feedback_init": "trinomial"},
-}
-"""Options of the transformer by method: the code of the authors has trinomial weights, and a softmax for F³."""
-RATES = (1e-4, 1e-3)
-"""Learning rates of the transformer."""
+"""The transformer of the authors' code, which ends in a softmax with cross-entropy."""
+RATES = (3e-4, 3e-3)
+"""Learning rates of the transformer; the code has the second."""
 
 
 @experiments.register("f3-fig4")
@@ -76,15 +70,14 @@ class DepthOfF3(Experiment):
             if small:
                 options |= {"data": "digits", "epochs": 3, "hidden": (16,) * held["depth"]}
             return [{"accuracy": desk.train(**options)["test_accuracy"]}]
-        options |= VIT | OWN[held["method"]]
+        options |= VIT | ({} if held["method"] == "gradient" else {"feedback_init": "trinomial"})
         if small:
             options |= {"data": "digits", "epochs": 1, "patch": 4, "width": 16, "depth": 1}
-            return [{"accuracy": desk.train(lr=RATES[-1], **options)["test_accuracy"], "lr": RATES[-1]}]
+            return [_tested(desk.train(lr=RATES[-1], **options)) | {"lr": RATES[-1]}]
         short = options | {"data": "mnist-part:5000,2000", "epochs": 8, "validation": 0.1}
-        tried = {lr: desk.train(f"lr{lr}", lr=lr, **short)["validation_accuracy"] for lr in RATES}
+        tried = {lr: _best(desk.train(f"lr{lr}", lr=lr, **short), "validation_accuracy") for lr in RATES}
         lr = max(RATES, key=lambda each: tried[each])
-        found = desk.train("chosen", lr=lr, data="mnist-part:20000,2000", epochs=20, **options)
-        return [{"accuracy": found["test_accuracy"], "lr": lr}]
+        return [_tested(desk.train("chosen", lr=lr, data="mnist-part:20000,2000", epochs=20, **options)) | {"lr": lr}]
 
     def judge(self, results: Results) -> list[Verdict]:
         depths = sorted(results.each("depth", what="depth"))
@@ -93,8 +86,9 @@ class DepthOfF3(Experiment):
         deep = [found["gradient", d].mean() for d in depths if d > 25]
         lines = {m: ", ".join(f"{d}: {spread(found[m, d])}" for d in depths) for m in METHODS}
         flat = abs(found["dfa", high].mean() - found["dfa", low].mean())
-        vit = {m: results.values("accuracy", what="vit", method=m) for m in METHODS}
-        said = {m: f"{NAMES[m]} {spread(values)}" for m, values in vit.items()}
+        vit = {m: results.values("best", what="vit", method=m) for m in METHODS}
+        last = {m: results.values("accuracy", what="vit", method=m) for m in METHODS}
+        said = {m: f"{NAMES[m]} {spread(values)} (last epoch {spread(last[m])})" for m, values in vit.items()}
         mean = {m: values.mean() for m, values in vit.items()}
         others = ("f3", "drtp")
         trained = all(found[m, high].mean() >= 0.5 for m in others)
@@ -109,8 +103,8 @@ class DepthOfF3(Experiment):
                 f"F³ {lines['f3']}; DRTP {lines['drtp']}; asked: at least 0.5, and no more than with one layer",
             ),
             Verdict(
-                bool(min(mean["f3"], mean["dfa"]) >= mean["gradient"] - 0.03),
-                f"{said['gradient']}, {said['f3']}, {said['dfa']}; asked: at most 0.03 less",
+                bool(min(mean["f3"], mean["dfa"]) >= mean["gradient"] - 0.02),
+                f"{said['gradient']}, {said['f3']}, {said['dfa']}; asked: at most 0.02 less",
             ),
             Verdict(
                 bool(0.3 <= mean["drtp"] < min(mean["f3"], mean["dfa"])),
@@ -126,14 +120,22 @@ class DepthOfF3(Experiment):
             found = [100 * _depth(results, method, depth) for depth in depths]
             mean, deviation = [f.mean() for f in found], [f.std() for f in found]
             left.errorbar(depths, mean, deviation, fmt="o-", capsize=3, color=COLOURS[method], label=NAMES[method])
-            values = 100 * results.values("accuracy", what="vit", method=method)
+            values = 100 * results.values("best", what="vit", method=method)
             right.bar(place, values.mean(), 0.6, yerr=values.std(), capsize=4, color=COLOURS[method])
         left.axhline(10, color="#999", ls=":", lw=1)
         left.set(title="(a) depth", xlabel="hidden layers", ylabel="test accuracy (%)", ylim=(0, 102))
         left.legend(fontsize="small")
         right.axhline(10, color="#999", ls=":", lw=1)
         right.set_xticks(range(len(METHODS)), [NAMES[method] for method in METHODS])
-        right.set(title="(b) Vision Transformer", ylabel="test accuracy (%)", ylim=(0, 102))
+        right.set(title="(b) Vision Transformer", ylabel="test accuracy, best epoch (%)", ylim=(0, 102))
+
+
+def _best(summary: dict[str, Any], name: str) -> float:
+    return max(float(epoch[name]) for epoch in summary["epochs"])
+
+
+def _tested(summary: dict[str, Any]) -> Row:
+    return {"accuracy": summary["test_accuracy"], "best": _best(summary, "test_accuracy")}
 
 
 def _depth(results: Results, method: str, depth: int) -> NDArray[np.float64]:

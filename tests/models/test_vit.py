@@ -53,6 +53,37 @@ def test_the_transformer_of_the_paper():
     torch.testing.assert_close(net(x), head[1](torch.tanh(head[0](tokens.flatten(2)))))
 
 
+CODE = PAPER | {"head_dim": 64, "embedding": "image", "head_width": 512}
+
+
+def test_the_transformer_of_the_papers_code():
+    """One dense layer makes all tokens of the whole image, and learns with the first block; heads have 64 features."""
+    net = build(ModelSpec("vit", (1, 28, 28), 10, **CODE))
+    assert [type(layer) for layer in net] == [nn.Block] * 4 + [nn.Flatten, nn.Linear, nn.Tanh, nn.Linear]
+    flat, dense, split, *_ = net[0]
+    assert (type(flat), tuple(dense.weight.shape), split.tokens) == (nn.Flatten, (16 * 32, 784), 16)
+    attention = [layer for layer in net.modules() if isinstance(layer, nn.SelfAttention)]
+    assert [tuple(layer.project.weight.shape) for layer in attention] == [(3 * 8 * 64, 32)] * 4
+    assert [tuple(layer.out.weight.shape) for layer in attention] == [(32, 8 * 64)] * 4
+    rules.attach(net, rules.Gradient())
+    x = torch.rand(1, 2, 1, 28, 28, requires_grad=True)
+    net(x)[0, 0, 0].backward()
+    assert x.grad[0, 0].any()
+    assert not x.grad[0, 1].any()
+    tokens = dense(x.flatten(2)).view(1, 2, 16, 32)
+    torch.testing.assert_close(split(dense(flat(x))), tokens)
+
+
+@pytest.mark.parametrize(("tokens", "positions"), [("class", False), ("mean", True), ("all", True)])
+def test_tokens_of_the_whole_image_with_what_stands_before_the_blocks(tokens, positions):
+    net = models.vit((1, 8, 8), 3, dim=8, depth=2, heads=2, embedding="image", tokens=tokens, positions=positions)
+    before = [nn.Flatten, nn.Linear, nn.ToTokens]
+    before += [nn.ClassToken] if tokens == "class" else []
+    before += [nn.PositionEmbedding] if positions else []
+    assert [type(layer) for layer in net][: len(before)] == before
+    assert net(torch.rand(1, 2, 1, 8, 8)).shape == (1, 2, 3)
+
+
 def test_the_mean_of_the_tokens():
     net = build(ModelSpec("vit", (1, 8, 8), 3, width=8, depth=2, heads=2, patch=4, tokens="mean"))
     assert [type(layer) for layer in net] == [
@@ -64,8 +95,9 @@ def test_the_mean_of_the_tokens():
 
 @pytest.mark.parametrize("tokens", ["class", "all", "mean"])
 @pytest.mark.parametrize("positions", [True, False])
-def test_every_weight_learns(tokens, positions):
-    options = {"tokens": tokens, "positions": positions, "head_width": 7 if tokens == "all" else None}
+@pytest.mark.parametrize("own", [{}, {"embedding": "image", "head_dim": 3}])
+def test_every_weight_learns(tokens, positions, own):
+    options = {"tokens": tokens, "positions": positions, "head_width": 7 if tokens == "all" else None} | own
     net = models.vit((1, 8, 8), 3, dim=8, depth=2, heads=2, activation="tanh", **options)
     rules.attach(net, rules.Gradient())
     net(torch.rand(1, 4, 1, 8, 8)).square().sum().backward()
@@ -79,6 +111,8 @@ def test_every_weight_learns(tokens, positions):
         ({"tokens": "al"}, UnknownNameError, "unknown tokens 'al': did you mean 'all'"),
         ({"activation": "tan"}, UnknownNameError, "did you mean 'tanh'"),
         ({"head_width": 20}, UserError, "tokens=all only, got head_width=20 and tokens=class"),
+        ({"embedding": "pixels"}, UnknownNameError, "unknown embedding 'pixels'"),
+        ({"head_dim": 0}, UserError, "at least 1, got heads=3 and head_dim=0"),
         ({"head_width": 0, "tokens": "all"}, UserError, "1 neuron or more.*got head_width=0"),
     ],
 )

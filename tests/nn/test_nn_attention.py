@@ -9,10 +9,10 @@ from spikelfp import nn, propagate, rules
 from spikelfp.errors import ShapeError, UserError
 
 
-@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, None), (2, None), (3, 2)])
 @pytest.mark.parametrize("rule", RULES)
-def test_self_attention(rule, heads):
-    net = build(RULES[rule], nn.SelfAttention(4, heads), nn.MeanToken(), nn.Linear(4, 3))
+def test_self_attention(rule, heads, head_dim):
+    net = build(RULES[rule], nn.SelfAttention(4, heads, head_dim=head_dim), nn.MeanToken(), nn.Linear(4, 3))
     assert_equals_slow(plant(net), torch.randn(2, 2, 3, 4).double(), linear=True)
 
 
@@ -35,6 +35,12 @@ def test_vision_transformer_block(rule):
         nn.FirstToken(), nn.Linear(4, 3),
     )  # fmt: skip
     assert_equals_slow(plant(net), torch.randn(2, 2, 1, 4, 4).double(), linear=True)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_tokens_of_features_in_a_row(rule):
+    net = build(RULES[rule], nn.Linear(5, 12), nn.ToTokens(4), nn.SelfAttention(3, 3), nn.MeanToken(), nn.Linear(3, 2))
+    assert_equals_slow(plant(net), torch.randn(2, 2, 5).double(), linear=True)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -83,5 +89,14 @@ def test_mistakes_are_named():
         nn.SelfAttention(6, 4)
     with pytest.raises(UserError, match="0 for 6"):
         nn.SpikingSelfAttention(6, 0)
+    for heads, head_dim in ((0, 4), (2, 0)):
+        with pytest.raises(UserError, match=f"heads={heads} and head_dim={head_dim}"):
+            nn.SelfAttention(6, heads, head_dim=head_dim)
     with pytest.raises(ShapeError, match="ToTokens takes"):
         nn.ToTokens()(torch.zeros(2, 3, 4))
+    with pytest.raises(ShapeError, match="ToTokens takes"):
+        nn.ToTokens(2)(torch.zeros(2, 3, 4, 2, 2))
+    with pytest.raises(ShapeError, match="5 features cannot be divided into 2 tokens"):
+        nn.ToTokens(2)(torch.zeros(2, 3, 5))
+    with pytest.raises(UserError, match="at least 1 token, got 0"):
+        nn.ToTokens(0)

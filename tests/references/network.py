@@ -94,6 +94,8 @@ def moved(layer: torch.nn.Module, x: Array) -> tuple[Array, Back]:
     """Layers that move values, each with its reward, and the mean over tokens."""
     if isinstance(layer, nn.Flatten):
         return x.reshape(*x.shape[:2], -1), lambda reward: reward.reshape(x.shape)
+    if isinstance(layer, nn.ToTokens) and layer.tokens is not None:
+        return x.reshape(*x.shape[:2], layer.tokens, -1), lambda reward: reward.reshape(x.shape)
     if isinstance(layer, nn.ToTokens):
         swapped = x.reshape(*x.shape[:3], -1).swapaxes(2, 3)
         return swapped, lambda reward: reward.swapaxes(2, 3).reshape(x.shape)
