@@ -513,6 +513,7 @@ _ADVICE = {
     "MultiSpikeLIF": "read or train it with neurons that fire once a step (nn.LIF, spikes='single')",
     "Alpha": "two synapses of one neuron would be two branches; train with nn.Synaptic or nn.LIF",
     "ALIF": "its thresholds move, and those of NIR stand still; train with nn.LIF (without --adapt)",
+    "RecurrentALIF": "its thresholds move, and those of NIR stand still; train with nn.RecurrentLIF (without --adapt)",
     "MaxPool2d": "train with average pooling (--pool avg)",
     "ReLU": "train a spiking network, such as --model lif-mlp",
     "BatchNorm1d": "fold it into the weights in front of it first, hw_export.quantize.fold_batchnorm",

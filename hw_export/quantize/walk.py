@@ -147,7 +147,7 @@ class Walk:
             return flow
         recurrent = isinstance(layer, (nn.RecurrentLIF, nn.RecurrentSynaptic))
         floats = "write floats by hw_export.to_nir" if recurrent else "export floats (bits=32)"
-        if isinstance(layer, nn.ALIF):  # which nothing holds, in floats neither
+        if isinstance(layer, nn.ALIF | nn.RecurrentALIF):  # which nothing holds, in floats neither
             floats = "train with nn.LIF (without --adapt): no target has thresholds that move"
         raise UserError(
             f"layer {name!r} is a {type(layer).__name__}, which cannot be quantised: leave it out or replace it, or "

@@ -427,7 +427,7 @@ def _cell(name: str, layer: torch.nn.Module, dt: float, before: Chain) -> tuple[
     if type(layer) is nn.Heaviside:
         raise refusal(name, layer, "norse has no neurons without memory", "use LIF neurons")
     kind, own = type(layer), cast(Any, layer)
-    if kind is nn.ALIF:
+    if kind in (nn.ALIF, nn.RecurrentALIF):
         raise refusal(
             name, layer, "norse's neurons with adaptive thresholds (LSNN) take their input one step late",
             "use LIF, or neurons without adaptation",

@@ -14,7 +14,7 @@ from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun, of_las
 from spikelfp.methods.feedback import feedback_inits
 from spikelfp.methods.gradient import Loss
 from spikelfp.methods.step_loss import StepLossMethod, backwards
-from spikelfp.nn import ALIF, LI, LIF, RecurrentLIF
+from spikelfp.nn import ALIF, LI, LIF, RecurrentALIF, RecurrentLIF
 from spikelfp.nn.neurons.base import Neurons
 from spikelfp.options import one_of, option
 from spikelfp.registry import check_name
@@ -33,7 +33,7 @@ _DECAY = 1e-3
 
 @methods.register("e-prop")
 class EProp(StepLossMethod):
-    r"""e-prop (Bellec et al. 2020, Nature Communications 11:3625), for dense and recurrent LIF and for ALIF neurons::
+    r"""e-prop (Bellec et al. 2020, Nature Communications 11:3625), for dense and recurrent LIF and ALIF neurons::
 
         dL/dW_ji ≈ Σ_t L_j[t] ē_ji[t],      ē_ji[t] = κ ē_ji[t−1] + e_ji[t]                       (eq. 1, 28)
         e_ji[t] = ψ_j[t] x̄_i[t],            x̄_i[t] = β x̄_i[t−1] + x_i[t]                           (eq. 22-23; LIF)
@@ -70,7 +70,7 @@ class EProp(StepLossMethod):
     name = "e-prop"
     words = "e-prop"
     feedback_weights = "symmetric"
-    kinds = (LIF, RecurrentLIF, ALIF)
+    kinds = (LIF, RecurrentLIF, ALIF, RecurrentALIF)
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class EProp(StepLossMethod):
             )
 
     def states_of(self, layer: ForwardLayer) -> int:
-        own = 0 if not layer.fires else 2 if isinstance(layer.neurons, ALIF) else 1
+        own = 0 if not layer.fires else 2 if isinstance(layer.neurons, ALIF | RecurrentALIF) else 1
         return own + super().states_of(layer)
 
     def begin_update(self) -> None:

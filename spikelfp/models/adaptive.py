@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from spikelfp import nn
@@ -12,8 +14,9 @@ from spikelfp.nn import graph
 def make_adaptive(net: torch.nn.Module, phi: float = 0.2, rho: float = 0.97) -> None:
     """Replace the LIF neurons of hidden layers by :class:`spikelfp.nn.ALIF`, in place.
 
-    Neurons keep their constants, and decays that learn go on learning. The output layer keeps its threshold: there,
-    a rise would take from the class that is ahead::
+    Recurrent ones become :class:`spikelfp.nn.RecurrentALIF` with the same connections. Neurons keep their constants and
+    rules, and decays that learn go on learning. The output layer keeps its threshold: there, a rise would take from the
+    class that is ahead::
 
         net = models.lif_mlp([700, 256, 20])
         models.make_adaptive(net, phi=0.2, rho=0.97)
@@ -30,15 +33,20 @@ def make_adaptive(net: torch.nn.Module, phi: float = 0.2, rho: float = 0.97) -> 
     for name, layer in list(net.named_modules()):
         if not isinstance(layer, nn.Neurons) or layer is last:
             continue
-        if type(layer) is not nn.LIF:
+        if type(layer) not in (nn.LIF, nn.RecurrentLIF):
             raise UserError(
                 f"layer {name} is a {type(layer).__name__}, which has no form with a threshold that rises: take a "
-                "network of nn.LIF (lif-mlp, lif-conv), or leave out --adapt"
+                "network of nn.LIF or nn.RecurrentLIF (lif-mlp, lif-conv, lif-rnn), or leave out --adapt"
             )
-        made = nn.ALIF(
-            threshold=layer.threshold, reset=layer.reset, denominator=layer.denominator,
-            rho=rho, phi=phi, floor=layer.floor, margin=layer.margin,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "threshold": layer.threshold, "reset": layer.reset, "denominator": layer.denominator,
+            "rho": rho, "phi": phi, "floor": layer.floor, "margin": layer.margin, "rule": vars(layer).get("_own_rule"),
+        }  # fmt: skip
+        made: nn.Neurons
+        if isinstance(layer, nn.RecurrentLIF):
+            made = nn.RecurrentALIF(layer.recurrent, **options)
+        else:
+            made = nn.ALIF(**options)
         if layer.decay is None:
             made.beta = layer.beta
         else:

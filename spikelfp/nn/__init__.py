@@ -36,6 +36,7 @@ from spikelfp.nn.neurons.integrator import LI
 from spikelfp.nn.neurons.lapicque import Lapicque
 from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.neurons.multi_spike import MultiSpikeLIF
+from spikelfp.nn.neurons.recurrent_alif import RecurrentALIF
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
 from spikelfp.nn.neurons.recurrent_synaptic import RecurrentSynaptic
 from spikelfp.nn.neurons.synaptic import Synaptic
@@ -49,9 +50,9 @@ __all__ = [
     "BatchNorm2d", "Block", "ClassToken", "Concat", "Conv2d", "Decay", "Delay", "DelayLinear", "Dropout", "FirstToken",
     "Flatten", "FlattenAxes", "Heaviside", "Identity", "Lapicque", "Layer", "LayerNorm", "LeakyReLU", "Linear",
     "MaxPool2d", "MeanToken", "MultiSpikeLIF", "NeuronConstant", "Neurons", "Noise", "PositionEmbedding", "ReLU",
-    "Recomputed", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention", "Sequential", "SiLU", "Sigmoid",
-    "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "TapLinear", "Taps", "Threshold", "ToTokens", "TokenNorm",
-    "Trace", "check_recomputable", "choose_delays", "constant", "leaves", "recomputed", "sample_slice",
+    "Recomputed", "RecurrentALIF", "RecurrentLIF", "RecurrentSynaptic", "Scale", "SelfAttention", "Sequential", "SiLU",
+    "Sigmoid", "SpikingSelfAttention", "Sum", "Synaptic", "Tanh", "TapLinear", "Taps", "Threshold", "ToTokens",
+    "TokenNorm", "Trace", "check_recomputable", "choose_delays", "constant", "leaves", "recomputed", "sample_slice",
     "sign_complaints", "time_slice",
 ]  # fmt: skip
 

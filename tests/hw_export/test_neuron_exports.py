@@ -303,6 +303,7 @@ def test_lapicque_neurons_are_lif_neurons_behind_a_gain(tmp_path, kind):
     [
         (nn.Alpha(), "is a Alpha, which NIR has no node for: two synapses"),
         (nn.ALIF(), "is a ALIF, which NIR has no node for: its thresholds move"),
+        (nn.RecurrentALIF(4), "is a RecurrentALIF, which NIR has no node for: its thresholds move"),
     ],
 )
 def test_neurons_that_nir_cannot_say_are_refused_by_name(tmp_path, neurons, text):

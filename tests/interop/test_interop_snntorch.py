@@ -431,6 +431,7 @@ def test_alpha_functions_fire_alike_and_come_back():
         (nn.Lapicque(0.9, reset="immediate"), "twice where a membrane stays above it"),
         (nn.Lapicque(0.9, learn_beta=True), "so that none learns"),
         (nn.ALIF(), "snnTorch has no such neurons"),
+        (nn.RecurrentALIF(4), "snnTorch has no such neurons"),
     ],
     ids=repr,
 )

@@ -31,6 +31,7 @@ HIDDEN = {
     "lif, β of each": lambda: nn.LIF(EACH, 0.6, reset="immediate"),
     "recurrent": lambda: nn.RecurrentLIF(5, 0.8, 0.6),
     "alif": lambda: nn.ALIF(0.8, 0.5, rho=0.9, phi=0.3),
+    "recurrent alif": lambda: nn.RecurrentALIF(5, 0.8, 0.5, rho=0.9, phi=0.3),
     "alif, constants of each": lambda: nn.ALIF(EACH, 0.5, rho=EACH, phi=EACH / 2),
 }
 
@@ -143,7 +144,7 @@ def test_the_readout_has_the_gradient_of_the_loss():
         torch.testing.assert_close(updates[name], dict(net.named_parameters())[name].grad, atol=1e-12, rtol=1e-10)
 
 
-@pytest.mark.parametrize("hidden", ["alif, constants of each", "recurrent"])
+@pytest.mark.parametrize("hidden", ["alif, constants of each", "recurrent", "recurrent alif"])
 def test_windows_and_slices_have_no_effect(monkeypatch, hidden):
     found = []
     for window, room in ((1, 1), (3, 300), (50, 2**24)):

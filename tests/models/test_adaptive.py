@@ -12,7 +12,7 @@ from hw_export import quantize, to_nir
 from hw_export.integer import IntegerSimulator
 from hw_export.model_file import save_network
 from hw_export.targets import TARGETS
-from spikelfp import models, nn, propagate
+from spikelfp import models, nn, propagate, rules
 from spikelfp.errors import UserError
 from spikelfp.interop import to_norse, to_snntorch
 from spikelfp.models import ModelSpec, build
@@ -30,6 +30,7 @@ QUICK = ("--data", "digits", "--hidden", "12", "--steps", "4", "--batch-size", "
         ("lif-conv", (1, 16, 16), {"width": 2}),
         ("lif-resnet18", (1, 8, 8), {"width": 4}),
         ("lif-vit", (1, 8, 8), {"width": 8, "depth": 1, "heads": 2, "patch": 4}),
+        ("lif-rnn", (6,), {"hidden": (5, 4)}),
     ],
 )
 def test_hidden_neurons_get_their_constants_and_the_output_stays(name, shape, options, learn):
@@ -39,7 +40,7 @@ def test_hidden_neurons_get_their_constants_and_the_output_stays(name, shape, op
     torch.manual_seed(0)
     net = build(ModelSpec(name, shape, 3, options, neuron, {"name": "gamma"}, {"phi": 0.3, "rho": 0.9}))
     found = [layer for layer in net.modules() if isinstance(layer, nn.Neurons)]
-    hidden = [layer for layer in found if type(layer) is nn.ALIF]
+    hidden = [layer for layer in found if type(layer) is (nn.RecurrentALIF if name == "lif-rnn" else nn.ALIF)]
     assert len(hidden) == len([layer for layer in plain.modules() if isinstance(layer, nn.Neurons)]) - 1
     for layer in hidden:
         assert (layer.phi, layer.rho, layer.threshold, layer.reset) == (0.3, 0.9, 0.7, "zero")
@@ -52,16 +53,35 @@ def test_hidden_neurons_get_their_constants_and_the_output_stays(name, shape, op
     assert net(torch.rand(3, 2, *shape)).isfinite().all()
 
 
-def test_without_a_rise_they_are_lif_neurons():
+@pytest.mark.parametrize("make", [models.lif_mlp, models.lif_rnn])
+def test_without_a_rise_they_are_lif_neurons(make):
     torch.manual_seed(0)
-    net = models.lif_mlp([6, 8, 3], threshold=0.3)
+    net = make([6, 8, 3], threshold=0.3)
     x = (torch.rand(9, 4, 6) < 0.5).float()
     spikes = net(x)
+    assert spikes.any()
     models.make_adaptive(net, phi=0.0)
     assert torch.equal(net(x), spikes)
-    models.make_adaptive(other := models.lif_mlp([6, 8, 3], threshold=0.3), phi=0.5)
+    models.make_adaptive(other := make([6, 8, 3], threshold=0.3), phi=0.5)
     other.load_state_dict(net.state_dict())
     assert other[:3](x).sum() < net[:3](x).sum()  # thresholds that rise let fewer spikes through
+
+
+@pytest.mark.parametrize("make", [models.lif_mlp, models.lif_rnn])
+def test_rules_of_layers_stay(make):
+    net, own = make([6, 8, 3]), rules.Epsilon(0.25)
+    before = next(layer for layer in net if isinstance(layer, nn.Neurons))
+    before.rule = own
+    models.make_adaptive(net)
+    adaptive = next(layer for layer in net if isinstance(layer, nn.Neurons))
+    assert adaptive is not before
+    assert adaptive.rule is own
+
+
+def test_kinds_without_such_a_form_are_named():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Synaptic(), nn.Linear(3, 2), nn.LIF())
+    with pytest.raises(UserError, match="layer 1 is a Synaptic, which has no form with a threshold that rises"):
+        models.make_adaptive(net)
 
 
 @pytest.mark.parametrize(("floor", "margin"), [(0.0, 1.0), (1.0, 0.6)])
@@ -138,6 +158,27 @@ def test_from_the_command_line_through_a_resumed_run(tmp_path, command):
         assert not out.exists()
 
 
+@pytest.mark.parametrize("method", ["lfp", "e-prop", "surrogate"])
+def test_recurrent_networks_learn(tmp_path, command, method):
+    own = (
+        "--data",
+        "digits",
+        "--model",
+        "lif-rnn",
+        "--hidden",
+        64,
+        "--steps",
+        8,
+        "--epochs",
+        5,
+        "--lr",
+        5e-3,
+        "--adapt",
+    )
+    out = command("spikelfp", "train", *own, 0.2, "--method", method, "--no-report", "--json", "--out", tmp_path)
+    assert json.loads(out.splitlines()[-1])["test_accuracy"] > 0.5
+
+
 @pytest.mark.parametrize(
     "export",
     [lambda net: quantize(net, 8), lambda net: to_nir(net, None), IntegerSimulator,
@@ -158,7 +199,6 @@ def test_what_has_no_thresholds_that_move_refuses_them_by_name(export):
         (lambda: RunConfig(adapt=-1.0), "adapt must be 0 or more, got -1"),
         (lambda: RunConfig(adapt=0.1, adapt_decay=0.0), "adapt-decay must lie in (0, 1]"),
         (lambda: RunConfig(adapt=0.1, model="mlp"), "--adapt 0.1 belongs to models of spiking neurons"),
-        (lambda: RunConfig(adapt=0.1, model="lif-rnn").build((4,), 2), "is a RecurrentLIF, which has no form with"),
         (lambda: RunConfig(adapt=0.1, hidden=()).build((4,), 2), "the network has no hidden neurons"),
     ],
 )

@@ -181,7 +181,17 @@ def test_under_surrogate_gradients_each_decay_has_the_derivative_of_its_own_memb
         assert float(net[1].decay.grad[j]) == pytest.approx(total, rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", [nn.LIF, nn.Synaptic, nn.ALIF, nn.Lapicque, lambda **own: nn.RecurrentLIF(5, **own)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        nn.LIF,
+        nn.Synaptic,
+        nn.ALIF,
+        nn.Lapicque,
+        lambda **own: nn.RecurrentLIF(5, **own),
+        lambda **own: nn.RecurrentALIF(5, **own),
+    ],
+)
 def test_a_sequence_in_parts_gives_the_same_spikes_as_the_whole(kind):
     net = spread(kind)
     x = (torch.rand(9, 3, 2) < 0.6).double()

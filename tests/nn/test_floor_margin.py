@@ -21,6 +21,7 @@ KINDS = {
     "Alpha": nn.Alpha,
     "Lapicque": lambda **o: nn.Lapicque(0.9, **o),
     "RecurrentLIF": lambda **o: nn.RecurrentLIF(4, **o),
+    "RecurrentALIF": lambda **o: nn.RecurrentALIF(4, **o),
     "RecurrentSynaptic": lambda **o: nn.RecurrentSynaptic(4, **o),
 }
 

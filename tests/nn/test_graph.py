@@ -12,7 +12,7 @@ from spikelfp.nn import graph
 from spikelfp.nn.graph import INPUT, OUTPUT, UNKNOWN
 
 torch.manual_seed(0)
-NEURONS = [nn.LIF(), nn.Synaptic(), nn.RecurrentLIF(4), nn.RecurrentSynaptic(4)]
+NEURONS = [nn.LIF(), nn.Synaptic(), nn.RecurrentLIF(4), nn.RecurrentSynaptic(4), nn.RecurrentALIF(4)]
 
 
 class Own(nn.Layer):
@@ -161,7 +161,8 @@ REMADE = [
     nn.ReLU(), nn.LeakyReLU(0.3), nn.ELU(0.5), nn.GELU(), nn.SiLU(), nn.Tanh(), nn.Sigmoid(True), nn.Heaviside(),
     nn.Scale(2.0, 1.0), nn.ToTokens(), nn.FirstToken(), nn.MeanToken(), nn.ClassToken(5), nn.PositionEmbedding(4, 5),
     nn.TokenNorm(4), nn.LIF(0.5, 2.0, "zero", "increment"), nn.LIF(0.25, learn_beta=True), nn.Synaptic(0.3, 0.5),
-    nn.RecurrentLIF(3, 0.5), nn.RecurrentSynaptic(3, 0.25, 0.5), nn.LI(0.25), nn.MultiSpikeLIF(0.5, 2.0),
+    nn.RecurrentLIF(3, 0.5), nn.RecurrentSynaptic(3, 0.25, 0.5), nn.RecurrentALIF(3, 0.5, phi=0.25),
+    nn.LI(0.25), nn.MultiSpikeLIF(0.5, 2.0),
     nn.Alpha(0.75, 0.5), nn.ALIF(0.5, phi=0.25), nn.LIF(torch.tensor([0.5, 0.25]), learn_beta=True),
     nn.Delay(3), nn.Delay(torch.tensor([1, 0, 4])), nn.Taps((0, 3)), nn.TapLinear(3, 2, 4, bias=False),
     nn.Lapicque(0.75, R=2.0, time_step=0.5), nn.Lapicque(R=3.0, C=2.0),

@@ -263,7 +263,7 @@ def test_one_number_that_requires_grad_is_refused_as_a_vector_is(make):
         make(torch.nn.Parameter(torch.tensor(0.5)))
 
 
-@pytest.mark.parametrize("kind", [nn.RecurrentLIF, nn.RecurrentSynaptic])
+@pytest.mark.parametrize("kind", [nn.RecurrentLIF, nn.RecurrentSynaptic, nn.RecurrentALIF])
 def test_connections_that_are_none_or_lead_elsewhere(kind):
     for wrong in (True, 0, -1, 4.0, None, torch.eye(4)):
         with pytest.raises(UserError, match="recurrent is a layer"):

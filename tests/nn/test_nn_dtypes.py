@@ -13,6 +13,7 @@ LAYERS = {
     "LIF": (nn.LIF, FLAT),
     "Synaptic": (nn.Synaptic, FLAT),
     "RecurrentLIF": (lambda: nn.RecurrentLIF(8), FLAT),
+    "RecurrentALIF": (lambda: nn.RecurrentALIF(8), FLAT),
     "RecurrentSynaptic": (lambda: nn.RecurrentSynaptic(8), FLAT),
     "LI": (nn.LI, FLAT),
     "MultiSpikeLIF": (nn.MultiSpikeLIF, FLAT),

@@ -237,7 +237,7 @@ def test_a_state_is_a_named_tuple_that_can_be_kept():
     assert torch.equal(again.membrane, state.membrane)
 
 
-@pytest.mark.parametrize("kind", [nn.RecurrentLIF, nn.RecurrentSynaptic])
+@pytest.mark.parametrize("kind", [nn.RecurrentLIF, nn.RecurrentSynaptic, nn.RecurrentALIF])
 @pytest.mark.parametrize("reset", RESETS)
 def test_recurrent_kinds_are_their_own_step(kind, reset):
     torch.manual_seed(0)

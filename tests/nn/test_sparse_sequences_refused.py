@@ -17,6 +17,7 @@ def _compiled(monkeypatch):
 
 WITHOUT_EVENTS = [
     lambda: nn.LIF(), lambda: nn.Synaptic(), lambda: nn.RecurrentLIF(6), lambda: nn.RecurrentSynaptic(6),
+    lambda: nn.RecurrentALIF(6),
     lambda: nn.LI(), lambda: nn.MultiSpikeLIF(), lambda: nn.ReLU(), lambda: nn.Tanh(), lambda: nn.Sigmoid(),
     lambda: nn.Heaviside(), lambda: nn.LeakyReLU(), lambda: nn.BatchNorm1d(6), lambda: nn.LayerNorm(6),
     lambda: nn.Scale(2.0), lambda: nn.Noise(0.1), lambda: nn.PositionEmbedding(4, 6), lambda: nn.ClassToken(6),

@@ -85,6 +85,9 @@ KINDS = {
     "RecurrentSynaptic": (
         lambda: nn.RecurrentSynaptic(WIDTH, 0.8, 0.9, 0.5, learn_beta=True), Constants(alpha=0.8),
     ),
+    "RecurrentALIF": (
+        lambda: nn.RecurrentALIF(WIDTH, 0.9, 0.5, rho=0.8, phi=0.3, learn_beta=True), Constants(rho=0.8, phi=0.3),
+    ),
 }  # fmt: skip
 
 

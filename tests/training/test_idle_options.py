@@ -53,7 +53,10 @@ def test_methods_that_use_them_say_nothing(name):
     assert not told(net(floor=2.5, margin=0.5, denominator="increment"), REWARD[name]())
 
 
-@pytest.mark.parametrize("kind", [nn.LIF, nn.ALIF, nn.Synaptic, lambda **own: nn.RecurrentLIF(5, **own)])
+@pytest.mark.parametrize(
+    "kind",
+    [nn.LIF, nn.ALIF, nn.Synaptic, lambda **own: nn.RecurrentLIF(5, **own), lambda **own: nn.RecurrentALIF(5, **own)],
+)
 def test_every_kind_of_neurons_is_named_in_one_line(kind):
     network = nn.Sequential(nn.Linear(4, 5), kind(floor=2.5, margin=0.5), nn.Linear(5, 3), nn.LIF(floor=2.5))
     (line,) = told(network, methods.SurrogateGradient())

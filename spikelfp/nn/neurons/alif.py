@@ -12,6 +12,17 @@ from spikelfp.nn.neurons.base import Decay, NeuronConstant, Neurons
 from spikelfp.rules import Rule
 
 
+class Rise(NeuronConstant):
+    """Rise of a threshold, 0 or more, of each neuron or of all."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            lambda name, value: check_constant(
+                name, value, f"{name} is a finite number of 0 or more", lambda v: (v >= 0) & (v < math.inf)
+            )
+        )
+
+
 class ALIF(Neurons):
     """LIF neurons with an adaptive threshold (Bellec et al. 2018, arXiv:1803.09574; 2020, eq. 9-10)::
 
@@ -52,11 +63,7 @@ class ALIF(Neurons):
     states = ("spikes", "membrane", "adaptation")
     arguments = (*(Neurons.arguments or ()), "rho", "phi")
     rho: Any = Decay()
-    phi: Any = NeuronConstant(
-        lambda name, value: check_constant(
-            name, value, f"{name} is a finite number of 0 or more", lambda v: (v >= 0) & (v < math.inf)
-        )
-    )
+    phi: Any = Rise()
 
     def __init__(
         self,
