@@ -98,8 +98,8 @@ def markdown(table: Table, about: str) -> str:
 
 
 BEGIN, END = "<!-- arena: begin -->\n", "<!-- arena: end -->\n"
-PAGE = Path(__file__).parents[2] / "docs" / "events.md"
-"""The page of the documentation that shows the accuracies, between these marks."""
+PAGES = Path(__file__).parents[2] / "README.md", Path(__file__).parents[2] / "docs" / "events.md"
+"""Pages that show the accuracies, between these marks."""
 
 
 def accuracies(table: Table) -> list[str]:
@@ -156,7 +156,8 @@ def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None
     how = "Every method chose one of four options on a validation part; runs of spikelfp train, one thread each"
     save("arena", how, table, markdown, plot, folder=plan.folder)
     if plan.folder == RESULTS:
-        write_text(PAGE, into_page(PAGE.read_text(), table))
+        for page in PAGES:
+            write_text(page, into_page(page.read_text(), table))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Runner:
         folder: of all runs.
         common: options of every run, such as the data folder.
         collect: whether nothing is run.
-        recorded: rows of the section in the results that there are.
+        recorded: what the results that there are hold of the section.
     """
 
     def __init__(
@@ -94,7 +94,9 @@ class Runner:
         recorded: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.section, self.folder, self.common, self.collect = name, section, folder, common, collect
-        self.recorded = recorded or {}
+        recorded = recorded or {}
+        self.recorded: Mapping[str, Any] = recorded.get("rows", {})
+        self.tuned_alike = recorded.get("tuned", dict(section.tuning)) == dict(section.tuning)
 
     def found(self, name: str, options: dict[str, Any]) -> Found | None:
         """Carry out a run if need be, and read it.
@@ -117,12 +119,15 @@ class Runner:
         """Choose the options of a row, train with them once a seed, and gather the scores of each epoch."""
         options = self.section.options | row.options
         recorded = self.recorded.get(key, {})
+        known: list[Options] = []
+        if self.tuned_alike and recorded.get("command") == _command(options | recorded.get("chosen", {})):
+            known = recorded["tuning"]
         tuning: list[Options] = []
-        if len(row.choices) > 1 and [one["choice"] for one in recorded.get("tuning", [])] == list(row.choices):
-            chosen = _best(recorded["tuning"], self.section.score)
-            if recorded["command"] == _command(options | chosen):
-                tuning = recorded["tuning"]
-        for number, choice in enumerate(row.choices if len(row.choices) > 1 and not tuning else ()):
+        for number, choice in enumerate(row.choices if len(row.choices) > 1 else ()):
+            before = [one for one in known if one["choice"] == choice]
+            if before and not (self.folder / f"{self.name}_{key}_try{number}").exists():
+                tuning += before
+                continue
             found = self.found(f"{key}_try{number}", options | choice | self.section.tuning | {"seed": 0})
             if found is not None and found.summary is not None:
                 tuning.append({"choice": choice, "score": found.epochs[-1][f"validation_{self.section.score}"]})
@@ -131,12 +136,12 @@ class Runner:
         chosen = _best(tuning, self.section.score) if tuning else dict(*row.choices[:1])
         command = _command(options | chosen)
         same = recorded.get("runs", []) if recorded.get("command") == command else []
-        before = {run["seed"]: run for run in same if run["finished"] or self.collect}
+        held = {run["seed"]: run for run in same if run["finished"] or self.collect}
         runs = []
         variants = self.section.variants or ({},) * seeds
         for number, variant in enumerate(variants):
-            if number in before and not (self.folder / f"{self.name}_{key}_s{number}").exists():
-                runs.append(before[number])
+            if number in held and not (self.folder / f"{self.name}_{key}_s{number}").exists():
+                runs.append(held[number])
                 continue
             seed = 0 if self.section.variants else number
             found = self.found(f"{key}_s{number}", options | chosen | variant | {"seed": seed})
@@ -197,10 +202,10 @@ class Plan:
         found: dict[str, Any] = {}
         for key, row in section.rows.items():
             collect = self.methods is not None and key not in self.methods
-            runner = Runner(name, section, self.runs, self.common, collect, (recorded or {}).get("rows"))
+            runner = Runner(name, section, self.runs, self.common, collect, recorded)
             found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, section.seeds or self.seeds)}
         about = {key: getattr(section, key) for key in ("title", "about", "unit", "cost", "gap")}
-        return about | {"epochs": section.options["epochs"], "rows": found}
+        return about | {"epochs": section.options["epochs"], "tuned": dict(section.tuning), "rows": found}
 
 
 def planned(options: argparse.Namespace, name: str, runs: Path) -> Plan:

@@ -184,9 +184,10 @@ def test_the_page_has_a_column_for_each_task_that_was_run():
     assert cells[2:] == [["LFP", "55.0 ± 7.1", "87.5"], ["logistic regression on counts", "–", "25.0"]]
 
 
-def test_the_page_shows_what_the_results_hold():
+@pytest.mark.parametrize("page", arena.PAGES, ids=lambda page: page.name)
+def test_the_pages_show_what_the_results_hold(page):
     held = Path(__file__).parents[2] / "benchmarks" / "results" / "arena.json"
-    text = arena.PAGE.read_text()
+    text = page.read_text()
     table = json.loads(held.read_text())["networks"]
     assert arena.into_page(text, table) == text, "python -m benchmarks.arena --collect writes it anew"
 

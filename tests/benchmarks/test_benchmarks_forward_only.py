@@ -112,6 +112,23 @@ def test_runs_that_the_results_hold_are_not_run_again(tmp_path):
     assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == ["tiny_f3_s1"]
 
 
+def test_a_choice_that_is_new_is_tried_alone(tmp_path):
+    tried = [{"choice": {"lr": 1e-3}, "score": 0.1}, {"choice": {"lr": 0.5}, "score": 0.0}]
+    command = "--data digits --model mlp --hidden 4 --epochs 1 --batch-size 500 --method f3 --lr 0.001"
+    row = {"name": "F³", "command": command, "chosen": {"lr": 1e-3}, "tuning": tried, "runs": []}
+    alone = replace(TINY, rows={"f3": TINY.rows["f3"]})
+    nothing_run = Plan(tmp_path, tmp_path / "runs", {}, seeds=1, methods=())
+    assert nothing_run.measure("tiny", alone, {"rows": {"f3": row}})["rows"]["f3"]["tuning"] == tried[:1]
+    otherwise = {"rows": {"f3": row}, "tuned": dict(TINY.tuning) | {"epochs": 9}}
+    assert nothing_run.measure("tiny", alone, otherwise)["rows"]["f3"]["tuning"] == []
+    found = Plan(tmp_path, tmp_path / "runs", {}, seeds=1).measure("tiny", alone, {"rows": {"f3": row}})
+    assert found["tuned"] == TINY.tuning
+    assert found["rows"]["f3"]["tuning"][0] == tried[0]
+    assert found["rows"]["f3"]["tuning"][1]["choice"] == {"lr": 1e-2}
+    assert not (tmp_path / "runs" / "tiny_f3_try0").exists()
+    assert (tmp_path / "runs" / "tiny_f3_try1").exists()
+
+
 def test_a_run_that_fails_says_why(tmp_path):
     wrong = Section("wrong", "", OPTIONS | {"hidden": (0,)}, {"f3": Row("F³", {"method": "f3"})})
     with pytest.raises(RuntimeError, match=r"(?s)ended with status 2: .*hidden"):
