@@ -108,7 +108,7 @@ def vit(
         layers = [nn.Flatten(), nn.Linear(math.prod(shape), count * dim), nn.ToTokens(count)]
     layers += [nn.ClassToken(dim)] if with_class else []
     layers += [nn.PositionEmbedding(count + with_class, dim)] if positions else []
-    if embedding == "image" and len(layers) == 3:
+    if embedding == "image" and not (with_class or positions):  # they learn with the first block
         parts[0], layers = layers + parts[0], []
     for part in parts:
         layers += part if with_class else [nn.Block(*part)]

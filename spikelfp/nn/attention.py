@@ -7,6 +7,7 @@ backward pass: ``m_x = s (m_s − Σ s m_s)``.
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.norm import BatchNorm1d
 from spikelfp.rules import Rule
+from spikelfp.terminal import brief
 
 if TYPE_CHECKING:
     from spikelfp.nn.graph import Flow, Sources
@@ -42,9 +44,7 @@ class ToTokens(Layer):
 
     def __init__(self, tokens: int | None = None) -> None:
         super().__init__()
-        if tokens is not None and tokens < 1:
-            raise UserError(f"there must be at least 1 token, got {tokens}")
-        self.tokens = tokens
+        self.tokens = None if tokens is None else _count("the number of tokens", tokens)
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
@@ -141,14 +141,11 @@ class SelfAttention(Layer):
 
     def __init__(self, dim: int, heads: int, *, head_dim: int | None = None, rule: Rule | None = None) -> None:
         super().__init__()
-        if head_dim is None:
-            head_dim = dim // check_heads(dim, heads)
-        elif min(heads, head_dim) < 1:
-            raise UserError(f"heads and their features must be at least 1, got heads={heads} and head_dim={head_dim}")
-        self.heads = heads
+        self.heads = check_heads(dim, heads) if head_dim is None else _count("the number of heads", heads)
+        head_dim = dim // self.heads if head_dim is None else _count("head_dim", head_dim)
         self.rule = rule
-        self.project = Linear(dim, 3 * heads * head_dim)
-        self.out = Linear(heads * head_dim, dim)
+        self.project = Linear(dim, 3 * self.heads * head_dim)
+        self.out = Linear(self.heads * head_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (split_heads(part, self.heads) for part in self.project(x).chunk(3, -1))
@@ -231,9 +228,16 @@ def dense_spikes(inputs: int, outputs: int, **neuron: Any) -> Sequential:
 
 def check_heads(dim: int, heads: int) -> int:
     """``heads``, or :class:`~spikelfp.errors.UserError` unless it divides ``dim``."""
-    if heads < 1 or dim % heads:
+    if dim % _count("the number of heads", heads):
         raise UserError(f"the number of heads must divide the features of a token, got {heads} for {dim}")
     return heads
+
+
+def _count(name: str, value: Any) -> int:
+    """Return a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, got {brief(value)}")
+    return int(value)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -112,7 +112,7 @@ def test_every_weight_learns(tokens, positions, own):
         ({"activation": "tan"}, UnknownNameError, "did you mean 'tanh'"),
         ({"head_width": 20}, UserError, "tokens=all only, got head_width=20 and tokens=class"),
         ({"embedding": "pixels"}, UnknownNameError, "unknown embedding 'pixels'"),
-        ({"head_dim": 0}, UserError, "at least 1, got heads=3 and head_dim=0"),
+        ({"head_dim": 0}, UserError, "head_dim must be a whole number of at least 1, got 0"),
         ({"head_width": 0, "tokens": "all"}, UserError, "1 neuron or more.*got head_width=0"),
     ],
 )

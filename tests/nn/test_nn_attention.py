@@ -87,10 +87,13 @@ def test_attention_gives_torchs_outputs():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="4 for 6"):
         nn.SelfAttention(6, 4)
-    with pytest.raises(UserError, match="0 for 6"):
+    with pytest.raises(UserError, match="heads must be a whole number of at least 1, got 0"):
         nn.SpikingSelfAttention(6, 0)
-    for heads, head_dim in ((0, 4), (2, 0)):
-        with pytest.raises(UserError, match=f"heads={heads} and head_dim={head_dim}"):
+    for heads, head_dim, said in (
+        (0, 4, "heads.* got 0"), (2.0, None, "heads.* got 2.0"), (2, 0, "head_dim.* got 0"),
+        (2, 3.0, "head_dim.* got 3.0"), (2, True, "head_dim.* got True"), (2, "3", "head_dim.* got '3'"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=said):
             nn.SelfAttention(6, heads, head_dim=head_dim)
     with pytest.raises(ShapeError, match="ToTokens takes"):
         nn.ToTokens()(torch.zeros(2, 3, 4))
@@ -98,5 +101,6 @@ def test_mistakes_are_named():
         nn.ToTokens(2)(torch.zeros(2, 3, 4, 2, 2))
     with pytest.raises(ShapeError, match="5 features cannot be divided into 2 tokens"):
         nn.ToTokens(2)(torch.zeros(2, 3, 5))
-    with pytest.raises(UserError, match="at least 1 token, got 0"):
-        nn.ToTokens(0)
+    for tokens in (0, 2.0, True):
+        with pytest.raises(UserError, match=f"tokens must be a whole number of at least 1, got {tokens}"):
+            nn.ToTokens(tokens)
