@@ -193,19 +193,20 @@ class Schema(Generic[Config]):
         whole: dict[Place, Any] = {}
         nested: dict[Place, Any] = {}
         found: dict[Place, Any] = {}
+        named = self.named()
         for name, value in values.items():
             if name in self.sections and isinstance(value, self.sections[name]):
                 whole |= self._of_section((name,), value)
             elif name in self.sections and isinstance(value, Mapping):
                 self._descend(nested, (name,), value, source)
-            elif isinstance(value, Mapping) and any(slot.is_choice for slot in self.named().get(name, ())):
-                self._descend(nested, self.named()[name][0].path, value, source)
-            elif name not in self.named():
+            elif isinstance(value, Mapping) and any(slot.is_choice for slot in named.get(name, ())):
+                self._descend(nested, named[name][0].path, value, source)
+            elif name not in named:
                 if name in self.sections:
                     raise UserError(f"{name} in {source} is a section of options, got {brief(value)}")
                 raise self._unknown(name, source)
             else:
-                read = [(slot.path, slot.option.read(value)) for slot in self.named()[name]]
+                read = [(slot.path, slot.option.read(value)) for slot in named[name]]
                 found.update(read)
         return self.over(whole, {**nested, **found})
 
@@ -301,11 +302,12 @@ class Schema(Generic[Config]):
             keep: places whose values stay.
         """
         values = dict(stated)
+        slots = self.slots()
         while True:
             view = self.view(values)
             forgotten = [
                 path for path, value in values.items()
-                if path not in keep and value != (slot := self.slots()[path]).option.default
+                if path not in keep and value != (slot := slots[path]).option.default
                 and not self._used(slot, view)
             ]  # fmt: skip
             if not forgotten:
@@ -387,7 +389,8 @@ class Schema(Generic[Config]):
         """List the values that a configuration uses, by their places."""
         values = self.values(config)
         view = self.view(values)
-        return {path: value for path, value in values.items() if self._used(self.slots()[path], view)}
+        slots = self.slots()
+        return {path: value for path, value in values.items() if self._used(slots[path], view)}
 
     def default(self, path: Place, config: Config) -> Any:
         """Return the default of an option with the choices of a configuration."""

@@ -72,7 +72,6 @@ SGEMM = Section(
     },
     score="loss",
     unit="loss",
-    seeds=1,
     tuning={"validation": 0.1, "epochs": 6},
     gap=("drtp", "gradient", "f3", 0.9, 0.969),
 )
