@@ -16,6 +16,7 @@ from benchmarks import (
     forward_only_speed,
     gpu,
     integer,
+    margin,
     quantization,
     recurrent,
     rules,
@@ -38,6 +39,7 @@ def main(given: list[str] | None = None) -> None:
     forward_only_speed.main(common)
     with_data = common + (["--data-dir", options.data_dir] if options.data_dir else [])
     epochs.main(with_data)
+    margin.main(with_data)
     curves.main(common)
     integer.main(common)
     quantization.main(with_data)

@@ -355,6 +355,7 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
 
     table = Table(show_header=False, box=None, pad_edge=False)
     task, score = tasks[summary["task"]], summary["score"]["value"]
+    table.add_row("network", f"{summary['model']}, {summary['parameters']:,} parameters")
     table.add_row(f"test {task.title}", f"{score:.4f}")
     best = summary.get("best") or {}
     if f"test_{task.score}" in best:

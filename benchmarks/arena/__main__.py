@@ -89,7 +89,8 @@ def markdown(table: Table, about: str) -> str:
             for one in row["tuning"]
         ]
         lines += ["Tried on validation parts:", "", *rows(["method", "options", "validation accuracy"], tried)]
-        lines += [f"    spikelfp train {row['command']}" for row in task["rows"].values() if row["runs"]]
+        own = " --plugin benchmarks/arena/data.py" if task.get("plugin") else ""
+        lines += [f"    spikelfp train{own} {row['command']}" for row in task["rows"].values() if row["runs"]]
         lines.append("")
     lines += [
         "Means ± standard deviations over the runs. Spikes: share of neurons that fire in a step, mean over layers."
@@ -143,7 +144,7 @@ def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None
         missing = "" if options.quick or options.collect else at_hand(name, options.data_dir)
         if missing:
             print(f"{name} is left out, since the data are not at hand: {missing}", file=sys.stderr)
-            table[name] = {"missing": missing}
+            table.setdefault(name, {"missing": missing})  # numbers of another machine stay
             continue
         task = shortened(tasks[name]) if options.quick else tasks[name]
         recorded = table.get(name, {})

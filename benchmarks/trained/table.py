@@ -159,6 +159,7 @@ class Runner:
                         "cpu_seconds": found.cpu_seconds,
                     }
                 )
+        runs += [held[number] for number in sorted(held) if number >= len(variants)]  # of a command with more seeds
         return {"command": command, "chosen": chosen, "tuning": tuning, "runs": runs}
 
 
@@ -205,6 +206,7 @@ class Plan:
             runner = Runner(name, section, self.runs, self.common, collect, recorded)
             found[key] = {"name": row.name, "paper": row.paper, **runner.row(key, row, section.seeds or self.seeds)}
         about = {key: getattr(section, key) for key in ("title", "about", "unit", "cost", "gap")}
+        about["plugin"] = "plugin" in section.options
         return about | {"epochs": section.options["epochs"], "tuned": dict(section.tuning), "rows": found}
 
 
@@ -234,10 +236,17 @@ def add_options(parser: argparse.ArgumentParser, sections: Mapping[str, Section]
     rows = dict.fromkeys(key for section in sections.values() for key in section.rows)
     parser.add_argument("--data-dir", help="folder of the data sets (default: $SPIKELFP_DATA)")
     parser.add_argument("--runs", type=Path, help=f"folder of the runs (default {runs})")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method, where a table says none (3)")
+    parser.add_argument("--seeds", type=_count, default=3, help="runs of each method, where a table says none (3)")
     parser.add_argument("--only", type=names_of(sections), help=f"tables, separated by commas: {', '.join(sections)}")
     parser.add_argument("--methods", type=names_of(rows), help=f"rows to run, separated by commas: {', '.join(rows)}")
     parser.add_argument("--collect", action="store_true", help="run nothing: read the folders that there are")
+
+
+def _count(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number of at least 1, got {text}")
+    return int(text)
 
 
 def _last(found: Found, part: str) -> str:

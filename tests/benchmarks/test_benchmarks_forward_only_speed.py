@@ -12,6 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the package
 
 from benchmarks import forward_only_speed as speed
+from benchmarks.record import RESULTS
 from spikelfp import methods
 
 
@@ -61,3 +62,11 @@ def test_every_method_learns_from_the_same_samples_in_turn():
         assert each.made == each.trainer.position.step == 3
         assert any(not torch.equal(p, own) for p, own in zip(each.trainer.net.parameters(), before, strict=True))
     assert contenders[1].trainer.method.table.seen.all()  # of 8 samples, in two batches
+
+
+def test_the_page_says_what_was_measured():
+    found = json.loads((RESULTS / "forward_only_speed.json").read_text())["networks"]
+    page = " ".join((Path(__file__).parents[2] / "docs" / "forward_only.md").read_text().split())
+    for batch, words in ((50, "is {} times as fast in batches of 50"), (512, "and {} times in batches of 512")):
+        first, second, third = (f"{found[f'{depth} × 500, {batch}']['f3']['speed']:.2f}" for depth in (3, 5, 10))
+        assert words.format(f"{first}, {second} and {third}") in page
