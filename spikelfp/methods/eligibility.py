@@ -349,7 +349,9 @@ def layers_of(net: Module, method: str, kinds: tuple[type[Module], ...], outputs
         recurrent = getattr(neurons, "recurrent", None)
         if recurrent is not None and type(recurrent) is not Linear:
             _refuse(method, names[recurrent], recurrent, kinds, outputs)
-        _check_kind(method, segment.name, dense)
+        for each in (dense, recurrent):
+            if each is not None:
+                _check_kind(method, segment.name, each)
     return found
 
 
@@ -364,6 +366,13 @@ def _refuse(
 
 
 def _check_kind(method: str, name: str, dense: Linear) -> None:
+    for own in ("weight", "bias"):
+        if getattr(dense, own) is not None and own not in dense._parameters:
+            raise UserError(
+                f"{method} hands updates to parameters, and the {own} in front of layer {name} is computed from others "
+                "(by torch.nn.utils.prune or weight_norm): make it a parameter again (prune.remove, "
+                "remove_weight_norm), or choose surrogate"
+            )
     if dense.weight.dtype not in (torch.float32, torch.float64):
         raise UserError(
             f"{method} adds up over many steps in float32 or float64, and the weights in front of layer {name} are "

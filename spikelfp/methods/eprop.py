@@ -128,6 +128,11 @@ class EProp(StepLossMethod):
             )
         dense = layers[-1].dense
         self._readout = dense.weight
+        if self.feedback == "adaptive" and not dense.weight.requires_grad:
+            raise UserError(
+                "adaptive feedback shrinks the weights of the readout a little at each update, and these are frozen "
+                '(requires_grad=False): thaw them, or choose feedback="symmetric" or "random"'
+            )
         if self.feedback == "adaptive" and dense.quantization is not None and dense.quantization.update == "stochastic":
             raise UserError(
                 "adaptive feedback shrinks the weights of the readout a little at each update, and these are rounded "

@@ -190,6 +190,12 @@ class BlockMethod(Method):
         self._check_hidden()
         if self.gradient:
             known = getattr(loss, "func", loss) in losses.entries()
+            options = getattr(loss, "keywords", None) if known else None
+            if options and self.teaches and getattr(self, "error_information", "error") == "error":
+                raise UserError(
+                    f"{name} teaches hidden blocks by y* − ŷ, whatever the options of the loss, and it has "
+                    f"{', '.join(f'{key}={value!r}' for key, value in options.items())}: leave them out"
+                )
             if known and isinstance(task, Classification):
                 self._task = task = task.of_loss(loss)
             self.loss = None if known or isinstance(getattr(loss, "__self__", None), Task) else loss

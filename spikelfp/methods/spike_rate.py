@@ -172,7 +172,8 @@ class RateTarget:
             of_samples = spikes.mean(0, keepdim=True)
         else:
             counted = mask.sum(0).clamp(min=1)
-            of_samples = (spikes * _spread(mask / counted, spikes)).sum(0, keepdim=True)
+            share = mask.to(torch.promote_types(spikes.dtype, torch.float32)) / counted
+            of_samples = (spikes * _spread(share, spikes)).sum(0, keepdim=True)
         if self.over == "layer":
             return of_samples.flatten(2).mean(-1).view(1, -1, *[1] * (spikes.dim() - 2))
         if mask is None:

@@ -97,6 +97,7 @@ class StepLossMethod(Method):
             UserError: with what to do.
         """
         neurons, name = layer.neurons, type(self).__name__
+        self._check_rules(layer)
         own = getattr(neurons, "decay", None)
         if own is not None and own.requires_grad:
             raise UserError(f"{name} trains weights, and β of layer {layer.name} learns: make it without learn_beta")
@@ -104,6 +105,26 @@ class StepLossMethod(Method):
             raise UserError(
                 f"{name} is made for membranes from which a spike subtracts θ, and layer {layer.name} resets to zero: "
                 'choose reset="subtract" or "immediate"'
+            )
+
+    def _check_rules(self, layer: ForwardLayer) -> None:
+        """Refuse rules of single layers that the method does not follow."""
+        name = type(self).__name__
+        for each in (layer.dense, layer.neurons, layer.recurrent):
+            own = None if each is None else each.__dict__.get("_own_rule")
+            if own is None:
+                continue
+            if each is layer.neurons:
+                if self.surrogate and isinstance(own, Surrogate):
+                    continue
+                takes = "takes a rules.Surrogate there" if self.surrogate else "has a pseudo-derivative of its own"
+            elif isinstance(own, Gradient):
+                continue
+            else:
+                takes = "descends a loss"
+            raise UserError(
+                f"layer {layer.name} ({type(each).__name__}) has the rule {own!r} of its own, and {name} {takes}: take "
+                "it away (layer.rule = None)"
             )
 
     def after_window(self, layers: list[ForwardLayer]) -> None:
@@ -376,8 +397,9 @@ def slope_of_spikes(layer: ForwardLayer, run: WindowRun, rule: Surrogate) -> Ten
     Args:
         layer: the layer, which fires.
         run: of a window.
-        rule: the derivative.
+        rule: the derivative, unless the neurons have one of their own.
     """
     assert run.membrane is not None
+    rule = vars(layer.neurons).get("_own_rule") or rule
     threshold = cast(Neurons, layer.neurons).constants.fitted(run.membrane[0]).threshold
     return surrogates[rule.shape](run.membrane - threshold, rule.slope)

@@ -27,11 +27,15 @@ def make_adaptive(net: torch.nn.Module, phi: float = 0.2, rho: float = 0.97) -> 
         rho: decay of the rise per step, (0, 1].
 
     Raises:
-        UserError: for hidden neurons of another kind, and a network without hidden neurons.
+        UserError: for hidden neurons of another kind, and a network without hidden neurons; nothing is changed then.
     """
-    last, found = graph.last_layer(net), 0
-    for name, layer in list(net.named_modules()):
-        if not isinstance(layer, nn.Neurons) or layer is last:
+    last, made = graph.last_layer(net), dict[nn.Neurons, nn.Neurons]()
+    hidden = [  # neurons that stand in several places are one also then
+        (name, layer) for name, layer in net.named_modules(remove_duplicate=False)
+        if isinstance(layer, nn.Neurons) and layer is not last
+    ]  # fmt: skip
+    for name, layer in hidden:
+        if layer in made:
             continue
         if type(layer) not in (nn.LIF, nn.RecurrentLIF):
             raise UserError(
@@ -42,17 +46,18 @@ def make_adaptive(net: torch.nn.Module, phi: float = 0.2, rho: float = 0.97) -> 
             "threshold": layer.threshold, "reset": layer.reset, "denominator": layer.denominator,
             "rho": rho, "phi": phi, "floor": layer.floor, "margin": layer.margin, "rule": vars(layer).get("_own_rule"),
         }  # fmt: skip
-        made: nn.Neurons
+        own: nn.Neurons
         if isinstance(layer, nn.RecurrentLIF):
-            made = nn.RecurrentALIF(layer.recurrent, **options)
+            own = nn.RecurrentALIF(layer.recurrent, **options)
         else:
-            made = nn.ALIF(**options)
+            own = nn.ALIF(**options)
         if layer.decay is None:
-            made.beta = layer.beta
+            own.beta = layer.beta
         else:
-            made.decay = layer.decay
-        holder, _, own = name.rpartition(".")
-        setattr(net.get_submodule(holder), own, made)
-        found += 1
-    if not found:
+            own.decay = layer.decay
+        made[layer] = own
+    if not made:
         raise UserError("the network has no hidden neurons whose thresholds could rise: choose --hidden, or no --adapt")
+    for name, layer in hidden:
+        holder, _, place = name.rpartition(".")
+        setattr(net.get_submodule(holder), place, made[layer])

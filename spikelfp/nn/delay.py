@@ -29,19 +29,19 @@ LONGEST = 2**16 - 1
 
 
 class DelayLine(Layer):
-    """Base of layers that keep the last steps of their inputs, as many as their longest delay.
-
-    Attributes:
-        longest: longest delay in steps, ``D``.
-    """
+    """Base of layers that keep the last steps of their inputs, as many as their longest delay."""
 
     passes_scale = True
     passes_spikes = True
 
-    longest: int = 0
+    @property
+    def longest(self) -> int:
+        """Longest delay in steps, ``D``."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        before = min(self.longest, len(x)) if isinstance(x, Tensor) and x.dim() else 0
+        longest = self.longest
+        before = min(longest, len(x)) if isinstance(x, Tensor) and x.dim() else 0
         line = self._line(x, None, before)
         return x if line is None else self.read(line, len(x))
 
@@ -159,15 +159,34 @@ class Delay(DelayLine):
     def __init__(self, delays: Tensor | int = 1) -> None:
         super().__init__()
         self.register_buffer("delays", _whole_steps(delays))
+        self._measured: tuple[Tensor, int | None] | None = None
         self._measure()
 
+    @property
+    def longest(self) -> int:
+        """Longest delay in steps, ``D``, of the delays as they are now."""
+        if not torch.compiler.is_compiling():  # a graph keeps those that it was made with
+            self._measure()
+        return self._longest
+
     def _measure(self) -> None:
-        self.longest, self._all_same = 0, True
-        if self.delays.device.type != "meta":
-            low, high = (int(bound) for bound in self.delays.aminmax())
+        """Find the longest delay, and whether all are the same, unless the delays are those of the last time."""
+        delays = self.delays
+        version = None if delays.is_inference() else delays._version
+        if self._measured is not None and self._measured[0] is delays and self._measured[1] == version is not None:
+            return
+        self._longest, self._all_same = 0, True
+        if delays.device.type != "meta":
+            _whole_steps(delays)
+            low, high = (int(bound) for bound in delays.aminmax())
             if low < 0 or high > LONGEST:
                 raise UserError(f"a delay is a number of steps from 0 to {LONGEST}, got {low if low < 0 else high}")
-            self.longest, self._all_same = high, low == high
+            self._longest, self._all_same = high, low == high
+        self._measured = delays, version
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was measured, which holds a tensor."""
+        return {**self.__dict__, "_measured": None}
 
     def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
         super()._load_from_state_dict(*args, **options)
@@ -269,8 +288,21 @@ class Taps(DelayLine):
 
     def __init__(self, delays: Sequence[int] = (0, 1, 2, 4, 8)) -> None:
         super().__init__()
-        self.delays = check_delays(delays)
-        self.longest = max(self.delays)
+        self.delays = delays  # type: ignore[assignment]
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """Steps ``d_k`` of the copies; others may be set."""
+        return self._delays
+
+    @delays.setter
+    def delays(self, delays: Sequence[int]) -> None:
+        self._delays = check_delays(delays)
+
+    @property
+    def longest(self) -> int:
+        """Longest delay in steps, ``D``."""
+        return max(self._delays)
 
     def read(self, line: Tensor, steps: int) -> Tensor:
         before = len(line) - steps

@@ -126,6 +126,7 @@ class Dropout(Layer):
             whose neighbouring pixels say nearly the same.
 
     Raises:
+        UserError: for a ``p`` that is no probability.
         UnknownNameError: for another ``over`` or ``of``.
         ShapeError: for channels of an input that has no axis after them, and for a state of another shape.
     """
@@ -134,13 +135,39 @@ class Dropout(Layer):
     passes_spikes = True
     arguments = ("p",)
     only_draws = True
-    over: str = "sequence"
-    of: str = "elements"
 
     def __init__(self, p: float = 0.5, over: str = "sequence", of: str = "elements") -> None:
         super().__init__()
-        self.p = torch.nn.Dropout(p).p
-        self.over, self.of = check_name("over", over, DROPS_OVER), check_name("of", of, DROPS)
+        self.p, self.over, self.of = p, over, of
+
+    @property
+    def p(self) -> float:
+        """Probability, from 0 to 1; another may be set."""
+        return self._p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+            raise UserError(f"Dropout silences elements with a probability p from 0 to 1, got {p!r}")
+        self._p = p
+
+    @property
+    def over(self) -> str:
+        """How long a mask is kept, ``sequence`` or ``step``; another may be set."""
+        return self._over
+
+    @over.setter
+    def over(self, over: str) -> None:
+        self._over = check_name("over", over, DROPS_OVER)
+
+    @property
+    def of(self) -> str:
+        """What is silenced at a time, ``elements`` or ``channels``; another may be set."""
+        return self._of
+
+    @of.setter
+    def of(self, of: str) -> None:
+        self._of = check_name("of", of, DROPS)
 
     @property
     def draws_once(self) -> bool:

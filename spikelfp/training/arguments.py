@@ -396,8 +396,11 @@ def check_targets(
         return
     for part in (method.first, method.then) if isinstance(method, WarmUp) else (method,):
         reward = getattr(part, "reward", None)
-        built_in = isinstance(task, Classification) and is_built_in(getattr(part, "loss", None))
-        if built_in or (isinstance(reward, Reward) and type(reward).target is Reward.target):
+        loss = getattr(part, "loss", None)
+        of_task = loss is None and part.objective == "loss"  # the method descends the loss of its task
+        if (isinstance(task, Classification) and (of_task or is_built_in(loss))) or (
+            isinstance(reward, Reward) and type(reward).target is Reward.target
+        ):
             task.check(labels, outputs, whole, of=part.name if reward is None else type(reward).__name__)
         elif isinstance(reward, Reward) and not isinstance(reward, TaskReward):
             reward.target(torch.zeros_like(outputs), labels)

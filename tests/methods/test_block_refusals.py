@@ -1,5 +1,7 @@
 """One clear error for each thing that methods which teach blocks cannot train, before a weight has changed."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -97,6 +99,10 @@ METHODS = {
     ),
     "loss without a loss": (lambda: methods.DRTP(credit="scan", loss=own_loss), "leave out the loss"),
     "gradient of spikes": (lambda: methods.F3(credit="gradient"), "derivative is 0"),
+    "smoothing of the last block alone": (
+        lambda: methods.DFA(credit="surrogate", loss=partial(methods.rate_cross_entropy, label_smoothing=0.5)),
+        r"teaches hidden blocks by y\* − ŷ.*label_smoothing=0\.5: leave them out",
+    ),
 }  # fmt: skip
 
 
@@ -178,7 +184,7 @@ def test_labels_of_steps_have_no_error_of_a_sample(method):
 @pytest.mark.parametrize(
     ("task", "targets", "text"),
     [
-        ("classification", torch.arange(12), "outside the classes 0..2"),
+        ("classification", torch.arange(12), "label 3 of sample 3 is outside 0 to 2"),
         ("multi-label", torch.full((12, 3), 2.5), "0 or 1"),
         ("regression", torch.rand(12, 4), "for a network with 3 outputs"),
         ("regression", torch.full((12, 3), float("inf")), "NaN or infinity"),

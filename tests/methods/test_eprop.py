@@ -192,6 +192,14 @@ def test_weights_of_a_few_bits():
     torch.testing.assert_close(updates["0.weight"], expected["0.weight"], atol=1e-10, rtol=1e-8)
 
 
+def test_a_frozen_readout_cannot_shrink():
+    net = models.lif_mlp([6, 5, 3], readout="li")
+    net[-2].weight.requires_grad_(False)
+    with pytest.raises(UserError, match=r"frozen \(requires_grad=False\): thaw them"):
+        methods.EProp(feedback="adaptive").suit(net, Classification())
+    methods.EProp(feedback="random").suit(net, Classification())
+
+
 @pytest.mark.parametrize("feedback", ["random", "adaptive"])
 def test_training_is_resumed_bit_for_bit(tmp_path, feedback):
     some = torch.utils.data.Subset(data.load("digits").train, range(60))

@@ -298,3 +298,13 @@ def test_a_method_without_a_target_is_as_before():
     assert "rate=RateTarget(target=0.1)" in repr(methods.LFP(rewards.SpikeSequence(), rate=RateTarget(0.1)))
     assert not methods.SurrogateGradient().runs_network
     assert not methods.LFP(rewards.SpikeSequence(), rate=RateTarget(0.1)).runs_network
+
+
+def test_rates_of_sequences_that_end_have_the_precision_of_the_spikes():
+    counts = torch.tensor([7, 3, 5, 1, 6])
+    mask = torch.arange(7).unsqueeze(1) < counts
+    spikes = (torch.rand(7, 5, 4) < 0.5).double()
+    exact = torch.stack([spikes[:n, b].mean(0) for b, n in enumerate(counts)])
+    target = RateTarget(0.3)
+    assert torch.allclose(target._rates(spikes, mask)[0, 0], exact.mean(0), rtol=1e-14, atol=0)
+    assert target._rates(spikes.bfloat16(), mask).dtype == torch.float32

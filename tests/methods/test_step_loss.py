@@ -64,6 +64,11 @@ OF_DECOLLE = {
 }
 
 
+def ruled(net):
+    net[0].rule = rules.Gamma()
+    return net
+
+
 def learn(net, method, batch):
     method.suit(net, Classification())
     torch.manual_seed(0)
@@ -290,12 +295,57 @@ def test_updates_of_the_parts_of_a_batch_add_up(make):
         (methods.DECOLLE(), network(lif(reset="zero"), None), "resets to zero"),
         (methods.OTTT(loss=methods.count_cross_entropy), network(lif(), None), "all steps together"),
         (methods.OTTT(loss=lambda outputs, labels: outputs.mean()), network(lif(), None), "by name"),
+        (
+            methods.OTTT(),
+            network(lif(rule=rules.Epsilon()), None),
+            r"LIF\) has the rule Epsilon.* takes a rules.Surrog",
+        ),
+        (methods.EProp(), network(lif(rule=rules.Surrogate()), nn.LI), "a pseudo-derivative of its own"),
+        (methods.DECOLLE(), ruled(network(lif(), None)), r"Linear\) has the rule Gamma.* descends a loss"),
     ],
 )
 def test_what_they_cannot_train_is_refused(method, net, words):
     with pytest.raises(UserError, match=words) as error:
         method.suit(net, Classification())
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [methods.OTTT, methods.DECOLLE])
+def test_neurons_with_a_derivative_of_their_own_have_it(make):
+    batch = batch_of()
+    lent = learn(network(lif(), lif(), None), make(rule=RULE), batch)[0]
+    own = learn(network(lif(rule=RULE), lif(rule=RULE), None), make(), batch)[0]
+    default = learn(network(lif(), lif(), None), make(), batch)[0]
+    assert all(torch.equal(one, other) for one, other in zip(lent, own, strict=True))
+    assert not torch.equal(lent[0], default[0])
+
+
+@pytest.mark.parametrize(
+    "method", [methods.EProp(), methods.OTTT(), methods.DECOLLE(), methods.LFP(rewards.Softmax(), credit="online")]
+)
+@pytest.mark.parametrize(("number", "own"), [(0, "weight"), (0, "bias"), (2, "weight")])
+def test_weights_that_others_are_computed_of_are_refused(method, number, own):
+    """Updates would go to the product, which the next forward pass computes anew."""
+    net = network(lif(), nn.LI)
+    torch.nn.utils.prune.random_unstructured(net[number], own, 0.5)
+    with pytest.raises(UserError, match=f"the {own} in front of layer {number + 1} is computed from others"):
+        method.suit(net, Classification())
+    torch.nn.utils.prune.remove(net[number], own)
+    method.suit(net, Classification())
+    if own == "weight":
+        torch.nn.utils.weight_norm(net[number])
+        with pytest.raises(UserError, match="is computed from others"):
+            method.suit(net, Classification())
+
+
+@pytest.mark.parametrize("method", ["e-prop", "ottt", "decolle"])
+@pytest.mark.parametrize(
+    ("labels", "words"), [(torch.eye(3).long(), r"y\.argmax\(1\)"), (torch.zeros(3, 1).long(), "y\\[:, 0\\]")]
+)
+def test_labels_of_other_shapes_are_refused_with_what_to_do(method, labels, words):
+    trainer = TemporalTrainer(network(lif(), nn.LI).float(), method=method, steps=3, progress=False)
+    with pytest.raises(UserError, match=f"{method} takes class numbers.*{words}"):
+        trainer.fit((torch.rand(3, 6), labels), 1)
 
 
 def test_mistakes_are_refused_in_one_line():

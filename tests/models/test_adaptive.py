@@ -78,6 +78,22 @@ def test_rules_of_layers_stay(make):
     assert adaptive.rule is own
 
 
+def test_neurons_in_two_places_stay_one():
+    neurons = nn.LIF(0.9)
+    net = nn.Sequential(nn.Linear(5, 6), neurons, nn.Linear(6, 6), neurons, nn.Linear(6, 3), nn.LIF())
+    models.make_adaptive(net, phi=0.3)
+    assert [type(layer) for layer in net[1::2]] == [nn.ALIF, nn.ALIF, nn.LIF]
+    assert net[1] is net[3]
+
+
+def test_a_network_that_is_refused_is_as_before():
+    net = nn.Sequential(nn.Linear(5, 6), nn.LIF(), nn.Linear(6, 6), nn.Synaptic(), nn.Linear(6, 3), nn.LIF())
+    before = list(net)
+    with pytest.raises(UserError, match="layer 3 is a Synaptic"):
+        models.make_adaptive(net)
+    assert all(own is layer for own, layer in zip(net, before, strict=True))
+
+
 def test_kinds_without_such_a_form_are_named():
     net = nn.Sequential(nn.Linear(4, 3), nn.Synaptic(), nn.Linear(3, 2), nn.LIF())
     with pytest.raises(UserError, match="layer 1 is a Synaptic, which has no form with a threshold that rises"):

@@ -22,6 +22,26 @@ def net(over="sequence", of="elements", p=0.5, margin=1.0):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("p", [1.5, -0.1, float("nan"), "a", None, True])
+def test_what_is_no_probability_is_refused(p):
+    with pytest.raises(UserError, match="a probability p from 0 to 1, got"):
+        nn.Dropout(p)
+    layer = nn.Dropout()
+    with pytest.raises(UserError, match="a probability p from 0 to 1, got"):
+        layer.p = p
+
+
+def test_what_is_set_later_is_checked_and_counts():
+    layer = nn.Dropout(0.5)
+    for name, value in (("over", "steps"), ("of", "channel")):
+        with pytest.raises(UserError, match=f"unknown {name} '{value}'"):
+            setattr(layer, name, value)
+    layer.over, layer.of = "step", "channels"
+    y = layer(torch.ones(30, 4, 6, 2, 2))
+    assert (y == y[..., :1, :1]).all()
+    assert not (y == y[:1]).all()
+
+
 @pytest.mark.parametrize(("over", "of"), KINDS)
 def test_masks_are_drawn_as_named(over, of):
     layer = nn.Dropout(0.25, over, of)

@@ -28,6 +28,43 @@ def spikes(*shape):
     return (torch.rand(shape) < 0.4).double()
 
 
+def test_delays_that_are_changed_count_at_once():
+    x, layer = spikes(12, 2, 3), nn.Delay(torch.tensor([2, 2, 2]))
+    assert torch.equal(layer(x), shifted(x, torch.tensor([2, 2, 2])))
+    layer.delays = torch.tensor([0, 9, 1])
+    assert torch.equal(layer(x), shifted(x, torch.tensor([0, 9, 1])))
+    assert layer.longest == 9
+    layer.delays[1] = 5
+    assert torch.equal(layer(x.to_sparse()).to_dense(), shifted(x, torch.tensor([0, 5, 1])))
+    other = {"delays": torch.tensor([7, 0, 0])}
+    assert torch.equal(torch.func.functional_call(layer, other, (x,)), shifted(x, other["delays"]))
+    twin = copy.deepcopy(layer)
+    twin.delays.fill_(4)
+    assert torch.equal(layer(x), shifted(x, torch.tensor([0, 5, 1])))
+    assert torch.equal(twin(x), shifted(x, torch.tensor([4, 4, 4])))
+    with torch.inference_mode():
+        twin.delays = torch.tensor([1, 2, 3])
+        twin.delays[0] = 8
+        assert torch.equal(twin(x), shifted(x, torch.tensor([8, 2, 3])))
+    taps = nn.Taps((0, 1))
+    taps.delays = (0, 4)
+    assert taps.longest == 4
+    assert torch.equal(taps(x), torch.cat([x, shifted(x, torch.full((3,), 4))], -1))
+
+
+@pytest.mark.parametrize(
+    ("delays", "words"), [([0, -1, 1], "got -1"), ([0, 70_000, 1], "got 70000"), ([0.0, 1.0, 2.0], "a whole number of")]
+)
+def test_delays_that_are_changed_are_checked(delays, words):
+    layer = nn.Delay(torch.tensor([0, 3, 1]))
+    layer.delays = torch.tensor(delays)
+    with pytest.raises(UserError, match=words):
+        layer(spikes(5, 1, 3))
+    taps = nn.Taps((0, 1))
+    with pytest.raises(UserError, match="a delay is a whole number of steps"):
+        taps.delays = tuple(delays)
+
+
 CASES = {
     "one": (2, (3,)),
     "none": (0, (3,)),
