@@ -513,7 +513,9 @@ def _flag(option: Option, group: str) -> Any:
     text = ": ".join(filter(None, (option.help, ", ".join(option.names or ()))))
     if option.owner is not None:
         text = "; ".join(filter(None, (text, f"belongs to {option.owner.name}")))
-    about: Any = {"help": text, "show_default": option.shown_default, "rich_help_panel": group}
+    if not option.automatic:  # click puts words in brackets, and a value is better bare
+        text = f"{text}  [default: {option.shown_default}]"
+    about: Any = {"help": text, "show_default": option.automatic or False, "rich_help_panel": group}
     name = flag(option.name)
     if option.kind == "bool":
         return Annotated[bool | None, typer.Option(f"{name}/--no-{name[2:]}", **about)]

@@ -262,7 +262,7 @@ class NeuronOptions:
         "subtract",
         "what a spike does to the membrane",
         names=get_args(Reset),
-        automatic="subtract; zero for the events of cameras",
+        automatic="subtract; zero for the events of cameras and of folders",
         owner=NEURONS,
     )
     denominator: str = setting(

@@ -385,7 +385,7 @@ def test_every_command_has_help_with_defaults(command, capsys):
     if command == "train":
         for name in OPTIONS.named():
             assert "--" + name.replace("_", "-") in text
-        assert "[default: (0.9)]" in text
+        assert "[default: 0.9]" in text
 
 
 def test_importing_the_package_is_quiet_and_loads_no_compiler():
