@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.terminal import brief
 
 
 def whole(name: str, value: Any, least: int | None = 0) -> int:
@@ -33,6 +35,43 @@ def whole(name: str, value: Any, least: int | None = 0) -> int:
         bound = "" if least is None else f" of at least {least}"
         raise UserError(f"{name} is a whole number{bound}, got {value!r:.80}")
     return number
+
+
+LARGEST = 2**31 - 1
+"""Largest number of things that is taken; shapes are products of a few of them, in 64 bits."""
+
+
+def count(name: str, value: Any) -> int:
+    """Return a number of things, 1 or more.
+
+    Args:
+        name: of the argument, for the error.
+        value: a whole number of Python or numpy.
+
+    Raises:
+        UserError: for anything else, true and false among them, and for numbers beyond :data:`LARGEST`.
+    """
+    number = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else 0
+    if number < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, got {brief(value)}")
+    if number > LARGEST:
+        raise UserError(f"{name} must be at most {LARGEST}, got {brief(value)}")
+    return number
+
+
+def truth(name: str, value: Any) -> bool:
+    """Return true or false.
+
+    Args:
+        name: of the argument, for the error.
+        value: the truth value.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{name} is true or false, got {brief(value)}")
+    return value
 
 
 def share(name: str, value: Any) -> float:

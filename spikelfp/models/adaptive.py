@@ -46,11 +46,8 @@ def make_adaptive(net: torch.nn.Module, phi: float = 0.2, rho: float = 0.97) -> 
             "threshold": layer.threshold, "reset": layer.reset, "denominator": layer.denominator,
             "rho": rho, "phi": phi, "floor": layer.floor, "margin": layer.margin, "rule": vars(layer).get("_own_rule"),
         }  # fmt: skip
-        own: nn.Neurons
-        if isinstance(layer, nn.RecurrentLIF):
-            own = nn.RecurrentALIF(layer.recurrent, **options)
-        else:
-            own = nn.ALIF(**options)
+        connections = layer.recurrent if isinstance(layer, nn.RecurrentLIF) else None
+        own = nn.ALIF(**options) if connections is None else nn.RecurrentALIF(connections, **options)
         if layer.decay is None:
             own.beta = layer.beta
         else:

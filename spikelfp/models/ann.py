@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated
 
+import torch
+
 from spikelfp import nn
+from spikelfp.errors import UserError
 from spikelfp.models.base import (
     Hidden,
     Noise,
     Pool,
+    check_classes,
     check_shape,
     check_sizes,
     models,
@@ -21,6 +26,7 @@ from spikelfp.models.base import (
 )
 from spikelfp.options import option
 from spikelfp.registry import Registry, checked_keywords
+from spikelfp.terminal import brief
 
 activations: Registry[Callable[[], nn.Layer]] = Registry("activation")
 activations.register("relu")(nn.ReLU)
@@ -41,8 +47,33 @@ Activation = Annotated[
 
 
 def maker(activation: Activation) -> Callable[[], nn.Layer]:
-    """Find the function that makes a layer of an ``activation``."""
-    return activations[activation] if isinstance(activation, str) else activation
+    """Find the function that makes a layer of an ``activation``, which says so where it makes none.
+
+    Raises:
+        UnknownNameError: for an activation that is not known.
+        UserError: for what is neither a name nor a function without arguments.
+    """
+    if isinstance(activation, str):
+        return activations[activation]
+    wanted = "an activation is a name, such as 'gelu', or a function without arguments that makes the layer, as nn.GELU"
+    takes_none = callable(activation) and not isinstance(activation, torch.nn.Module)
+    if takes_none:
+        try:
+            inspect.signature(activation).bind()
+        except TypeError:
+            takes_none = False
+        except ValueError:  # some functions written in C do not tell
+            pass
+    if not takes_none:
+        raise UserError(f"{wanted}, got {brief(activation)}")
+
+    def made() -> nn.Layer:
+        layer = activation()
+        if not isinstance(layer, torch.nn.Module):
+            raise UserError(f"{wanted}, got {brief(activation)}, which makes {brief(layer)}")
+        return layer
+
+    return made
 
 
 @checked_keywords()
@@ -58,7 +89,7 @@ def mlp(sizes: Sequence[int], *, activation: Activation = "relu", noise: Noise =
         UserError: for fewer than two sizes, or one below 1.
         UnknownNameError: for an activation that is not known.
     """
-    check_sizes(sizes)
+    sizes = check_sizes(sizes)
     phi, layers = maker(activation), list[nn.Layer]()
     for inputs, outputs in pairwise(sizes):
         layers += [*noisy(nn.Linear(inputs, outputs), noise), phi()]
@@ -101,6 +132,7 @@ def lenet(
         UnknownNameError: for a pooling or an activation that is not known.
     """
     channels, height, width = check_shape(shape)
+    check_classes(classes)
     features = 64 * spatial(height, "lenet") * spatial(width, "lenet")
     phi = maker(activation)
     return nn.Sequential(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import torch
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.models.adaptive import make_adaptive
 from spikelfp.models.decays import spread_decays
@@ -259,28 +260,47 @@ def dense(inputs: int, outputs: int, bias: bool, delays: Sequence[int]) -> nn.Li
     return nn.DelayLinear(inputs, outputs, delays, bias)
 
 
-def check_sizes(sizes: Sequence[int]) -> None:
-    """Check that there are at least an input and an output size, all of them at least 1.
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number of at least 1, of Python or numpy."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def check_sizes(sizes: Sequence[int]) -> list[int]:
+    """Return the sizes of dense layers: an input and an output at least, whole numbers of at least 1.
 
     Raises:
-        UserError: if not.
+        UserError: for anything else.
     """
-    if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2 or any(size < 1 for size in sizes):
-        raise UserError(f"sizes need an input and an output, all at least 1, such as [784, 1000, 10], got {sizes!r}")
+    if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2 or not all(map(is_count, sizes)):
+        raise UserError(
+            "sizes need an input and an output, all whole numbers of at least 1, such as [784, 1000, 10], got "
+            f"{sizes!r:.80}"
+        )
+    return [int(size) for size in sizes]
+
+
+def check_classes(classes: int) -> int:
+    """Return the number of outputs.
+
+    Raises:
+        UserError: for what is no whole number of at least 1.
+    """
+    return checks.count("classes, the number of outputs,", classes)
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Check the shape of an image, ``(channels, height, width)``, and return it.
+    """Return the shape of an image, ``(channels, height, width)``.
 
     Raises:
         ShapeError: if it is none.
     """
-    if len(shape) != 3 or any(size < 1 for size in shape):
+    fits = isinstance(shape, Sequence) and not isinstance(shape, str | bytes) and len(shape) == 3
+    if not fits or not all(map(is_count, shape)):
         raise ShapeError(
-            f"an image shape is (channels, height, width), got {tuple(shape)}: networks of dense layers (mlp, lif-mlp, "
-            "lif-rnn) take any"
+            "an image shape is (channels, height, width), whole numbers of at least 1, got "
+            f"{shape!r:.80}: networks of dense layers (mlp, lif-mlp, lif-rnn) take any"
         )
-    channels, height, width = shape
+    channels, height, width = map(int, shape)
     return channels, height, width
 
 
@@ -297,14 +317,12 @@ def check_image(shape: Sequence[int], least: int, model: str) -> tuple[int, int,
 
 
 def check_width(width: int) -> int:
-    """Return ``width``, which is at least 1.
+    """Return the width of a network.
 
     Raises:
-        UserError: if it is less.
+        UserError: for what is no whole number of at least 1.
     """
-    if width < 1:
-        raise UserError(f"the width of a network must be at least 1, got {width}")
-    return width
+    return checks.count("the width of a network", width)
 
 
 def spatial(side: int, model: str) -> int:

@@ -13,6 +13,7 @@ from spikelfp.models.ann import Activation, maker
 from spikelfp.models.base import (
     Noise,
     Width,
+    check_classes,
     check_shape,
     check_width,
     he,
@@ -105,6 +106,7 @@ def _resnet(
     width: int,
 ) -> nn.Sequential:
     channels, height, side = check_shape(shape)
+    check_classes(classes)
     phi = maker(activation)
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Layer:
@@ -191,6 +193,7 @@ def lif_resnet18(
         UnknownNameError: for another stem.
     """
     channels, height, side = check_shape(shape)
+    check_classes(classes)
     check_width(width)
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Layer:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.models.base import (
     Bias,
     Delays,
@@ -20,6 +20,7 @@ from spikelfp.models.base import (
     Pool,
     Readout,
     Width,
+    check_classes,
     check_shape,
     check_sizes,
     check_width,
@@ -65,7 +66,8 @@ def lif_mlp(
         UserError: for fewer than two sizes, one below 1, and the same delay twice.
         UnknownNameError: for another readout, or another time of dropout.
     """
-    check_sizes(sizes)
+    sizes = check_sizes(sizes)
+    checks.truth("bias", bias)
     layers: list[nn.Layer] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes[:-1]):
         layers += [dense(inputs, outputs, bias, delays), nn.LIF(**neuron), *dropped(dropout, dropout_over)]
@@ -123,6 +125,8 @@ def lif_lenet(
         UnknownNameError: for another pooling, readout or kind of dropout.
     """
     channels, height, width = check_shape(shape)
+    check_classes(classes)
+    checks.truth("bias", bias)
     features = 64 * spatial(height, "lif-lenet") * spatial(width, "lif-lenet")
     return nn.Sequential(
         nn.Conv2d(channels, 12, 5, bias=bias),
@@ -182,6 +186,8 @@ def lif_conv(
         UnknownNameError: for another pooling, readout or kind of dropout.
     """
     channels, height, side = check_shape(shape)
+    check_classes(classes)
+    checks.truth("bias", bias)
     first, second = check_width(width), -(-8 * width // 3)
     features = second * spatial(height, "lif-conv") * spatial(side, "lif-conv")
     return nn.Sequential(
@@ -234,7 +240,8 @@ def lif_rnn(
         UserError: for fewer than two sizes, one below 1, and the same delay twice.
         UnknownNameError: for another readout, or another time of dropout.
     """
-    check_sizes(sizes)
+    sizes = check_sizes(sizes)
+    checks.truth("bias", bias)
     layers: list[nn.Layer] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes[:-1]):
         arriving = dense(inputs, outputs, bias, delays)

@@ -14,6 +14,7 @@ from spikelfp.models.base import (
     Pool,
     Readout,
     Width,
+    check_classes,
     check_image,
     check_width,
     he,
@@ -69,6 +70,7 @@ def vgg_like(
         UnknownNameError: for an activation that is not known.
     """
     channels, height, side = check_image(shape, 8, "vgg-like")
+    check_classes(classes)
     layers = _convolutions(channels, VGG_LIKE, check_width(width), activation, noise)
     features = 8 * width * (height // 8) * (side // 8)
     layers += _classifier((features, 32 * width, 16 * width, classes), activation, noise, dropout)
@@ -112,6 +114,7 @@ def vgg16(
         UnknownNameError: for another head, and an activation that is not known.
     """
     channels, height, side = check_image(shape, 32, "vgg16")
+    check_classes(classes)
     layers = _convolutions(channels, VGG16, check_width(width), activation, noise, batch_norm)
     size = (min(height // 32, 7), min(side // 32, 7))
     if check_name("head", head, HEADS) == "7x7":
@@ -195,6 +198,7 @@ def lif_vgg_like(
         UnknownNameError: for another pooling or readout.
     """
     channels, height, side = check_image(shape, 8, "lif-vgg-like")
+    check_classes(classes)
     check_width(width)
     layers: list[nn.Layer] = []
     for first, second in VGG_LIKE:

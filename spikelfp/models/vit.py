@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.models.ann import Activation, maker
-from spikelfp.models.base import Size, Width, check_shape, he, models
+from spikelfp.models.base import Size, Width, check_classes, check_shape, he, is_count, models
+from spikelfp.nn.attention import check_dim
 from spikelfp.options import option
 from spikelfp.registry import check_name, checked_keywords
+from spikelfp.terminal import brief
 
 HEAD_WIDTH = 512
 """Hidden neurons of the classifier that reads all tokens, those of the F³ paper's code."""
@@ -90,16 +92,19 @@ def vit(
     Raises:
         ShapeError: for a shape that is no image, or whose sides ``patch`` does not divide.
         UnknownNameError: for an activation or a choice of tokens that is not known.
-        UserError: for a depth below 1, and a ``head_width`` without a hidden layer.
+        UserError: for classes, a depth and sizes that are no whole numbers of at least 1, a ``head_width`` without a
+            hidden layer, ``positions`` other than true and false, and an activation that makes no layer.
     """
     check_name("tokens", tokens, get_args(get_args(Tokens)[0]))
     check_name("embedding", embedding, get_args(get_args(Embedding)[0]))
-    if head_width is not None and (head_width < 1 or tokens != "all"):
+    if head_width is not None and (not is_count(head_width) or tokens != "all"):
         raise UserError(
-            f"the hidden layer of the classifier has 1 neuron or more, and stands there with tokens=all only, got "
-            f"head_width={head_width} and tokens={tokens}"
+            "the hidden layer of the classifier has a whole number of neurons, 1 neuron or more, and stands there with "
+            f"tokens=all only, got head_width={brief(head_width)} and tokens={tokens}"
         )
-    count, phi = patches(shape, patch), maker(activation)
+    checks.truth("positions", positions)
+    shape, phi = check_shape(shape), maker(activation)
+    count, classes, dim = patches(shape, patch), check_classes(classes), check_dim(dim)
     with_class = tokens == "class"
     # Before the rest, as old seeds have it.
     parts = [_block(dim, heads, head_dim, phi) for _ in range(check_depth(depth))]
@@ -167,24 +172,29 @@ def _block(dim: int, heads: int, head_dim: int | None, phi: Callable[[], nn.Laye
 def patches(shape: Sequence[int], patch: int) -> int:
     """Count the patches of an image.
 
+    Args:
+        shape: ``(channels, height, width)`` of the image.
+        patch: side of a patch.
+
     Raises:
         ShapeError: if they do not fill it.
     """
     _, height, width = check_shape(shape)
-    if patch < 1 or height % patch or width % patch:
-        raise ShapeError(f"the side of a patch must divide those of the images, got {patch} for {height}×{width}")
+    if not is_count(patch) or height % patch or width % patch:
+        raise ShapeError(
+            f"the side of a patch must be a whole number that divides those of the images, got {brief(patch)} for "
+            f"{height}×{width}"
+        )
     return (height // patch) * (width // patch)
 
 
 def check_depth(depth: int) -> int:
-    """Return ``depth``, which is at least 1.
+    """Return ``depth``, a whole number of at least 1.
 
     Raises:
-        UserError: if it is less.
+        UserError: if it is none.
     """
-    if depth < 1:
-        raise UserError(f"the depth of a transformer must be at least 1 block, got {depth}")
-    return depth
+    return checks.count("the depth of a transformer", depth)
 
 
 @checked_keywords(nn.LIF)
@@ -219,9 +229,11 @@ def lif_vit(
 
     Raises:
         ShapeError: for a shape that is no image, or whose sides ``patch`` does not divide.
-        UserError: for a depth below 1.
+        UserError: for classes, a depth and sizes that are no whole numbers of at least 1.
     """
+    shape = check_shape(shape)
     patches(shape, patch)
+    classes, dim = check_classes(classes), check_dim(dim)
     position = nn.Sequential(he(nn.Conv2d(dim, dim, 3, padding=1)), nn.LIF(**neuron))
     blocks = [layer for _ in range(check_depth(depth)) for layer in _lif_vit_block(dim, heads, neuron)]
     return nn.Sequential(

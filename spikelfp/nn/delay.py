@@ -288,7 +288,7 @@ class Taps(DelayLine):
 
     def __init__(self, delays: Sequence[int] = (0, 1, 2, 4, 8)) -> None:
         super().__init__()
-        self.delays = delays  # type: ignore[assignment]
+        self.delays = delays
 
     @property
     def delays(self) -> tuple[int, ...]:

@@ -79,8 +79,8 @@ class Noise(Layer):
 
     def __init__(self, sigma: float = 0.1) -> None:
         super().__init__()
-        if not 0 <= sigma < float("inf"):
-            raise UserError(f"sigma must be a finite number, 0 or more, got {sigma}")
+        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma < float("inf"):
+            raise UserError(f"sigma must be a finite number, 0 or more, got {sigma!r}")
         self.sigma = float(sigma)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class Dropout(Layer):
 
     @property
     def over(self) -> str:
-        """How long a mask is kept, ``sequence`` or ``step``; another may be set."""
+        """Time for which a mask is kept, ``sequence`` or ``step``; another may be set."""
         return self._over
 
     @over.setter
@@ -162,7 +162,7 @@ class Dropout(Layer):
 
     @property
     def of(self) -> str:
-        """What is silenced at a time, ``elements`` or ``channels``; another may be set."""
+        """Parts that are silenced at a time, ``elements`` or ``channels``; others may be set."""
         return self._of
 
     @of.setter

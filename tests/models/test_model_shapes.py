@@ -1,5 +1,6 @@
 """Shapes, parameter counts, names, options and errors of the models."""
 
+import inspect
 from dataclasses import asdict, replace
 
 import pytest
@@ -160,7 +161,7 @@ def test_transformers_have_the_size_asked_for():
         (lambda: models.vgg16((3, 31, 31)), ShapeError, "vgg16 needs images of at least 32×32"),
         (lambda: models.resnet18((3, 32)), ShapeError, "an image shape is"),
         (lambda: models.resnet18(stem="7×7"), UnknownNameError, "did you mean '7x7'"),
-        (lambda: models.resnet34(width=0), UserError, "width of a network must be at least 1, got 0"),
+        (lambda: models.resnet34(width=0), UserError, "width of a network must be a whole number of at least 1, got 0"),
         (lambda: models.vgg16(width=-1), UserError, "got -1"),
         (lambda: models.vit((3, 30, 32)), ShapeError, "got 4 for 30×32"),
         (lambda: models.lif_vit(patch=0), ShapeError, "got 0"),
@@ -180,3 +181,49 @@ def test_networks_without_biases(name):
     net = models.build(models.ModelSpec(name, (1, 28, 28), 10, bias=False))
     assert all(parameter_name.endswith("weight") for parameter_name, _ in net.named_parameters())
     assert any(n.endswith("bias") for n, _ in models.build(models.ModelSpec(name, (1, 28, 28), 10)).named_parameters())
+
+
+IMAGE_MODELS = [
+    models.lenet, models.lif_lenet, models.lif_conv, models.vgg_like, models.lif_vgg_like, models.vgg16,
+    models.resnet18, models.resnet34, models.lif_resnet18, models.vit, models.lif_vit,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", IMAGE_MODELS)
+def test_numbers_that_are_none_are_refused(model):
+    for classes in (0, -1, 2.0, True, "3", None):
+        with pytest.raises(UserError, match="number of outputs, must be a whole number of at least 1, got"):
+            model((3, 32, 32), classes)
+    for shape in (8, "abc", (3, 32), (3, 32, 32.0), (True, 32, 32), (3, 0, 32), None):
+        with pytest.raises(ShapeError, match=r"\(channels, height, width\), whole numbers of at least 1, got"):
+            model(shape, 10)
+    if "width" in inspect.signature(model).parameters:
+        for width in (0, 1.5, "4", 8.0, True, None):
+            with pytest.raises(UserError, match="width of a network must be a whole number of at least 1, got"):
+                model((3, 32, 32), 10, width=width)
+
+
+@pytest.mark.parametrize("model", [models.mlp, models.lif_mlp, models.lif_rnn])
+@pytest.mark.parametrize("size", [2.0, True, "4", 0, None])
+def test_sizes_of_dense_layers_are_whole_numbers(model, size):
+    with pytest.raises(UserError, match=r"whole numbers of at least 1, such as \[784, 1000, 10\], got"):
+        model([5, size, 3])
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh(), 3, None, list, lambda: 3, nn.Linear])
+def test_activations_are_names_or_functions_that_make_a_layer(activation):
+    for make in (lambda: models.mlp([5, 4, 3], activation=activation), lambda: models.vgg_like(activation=activation)):
+        with pytest.raises(UserError, match="a function without arguments that makes the layer"):
+            make()
+
+
+def test_truth_values_and_deviations_are_no_words():
+    for make in (models.lif_mlp, models.lif_rnn):
+        with pytest.raises(UserError, match="bias is true or false, got 'no'"):
+            make([5, 4, 3], bias="no")
+    for image in (models.lif_lenet, models.lif_conv):
+        with pytest.raises(UserError, match="bias is true or false, got 'no'"):
+            image((1, 28, 28), bias="no")
+    for noise in ("x", float("nan"), True):
+        with pytest.raises(UserError, match="sigma must be a finite number"):
+            models.mlp([5, 4, 3], noise=noise)

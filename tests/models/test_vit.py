@@ -1,10 +1,13 @@
 """Vision Transformers: what their classifier reads, and the weights that seeds and old files stand for."""
 
+import functools
+
+import numpy as np
 import pytest
 import torch
 
 from spikelfp import models, nn, rules
-from spikelfp.errors import UnknownNameError, UserError
+from spikelfp.errors import ShapeError, UnknownNameError, UserError
 from spikelfp.models import ModelSpec, build
 from spikelfp.nn import graph
 
@@ -119,3 +122,74 @@ def test_every_weight_learns(tokens, positions, own):
 def test_what_does_not_fit_is_said(options, error, text):
     with torch.device("meta"), pytest.raises(error, match=text):
         models.vit(**options)
+
+
+SMALL = {"shape": (1, 8, 8), "classes": 3, "dim": 8, "depth": 1, "heads": 2}
+WHOLE = "must be a whole number of at least 1, got"
+BOTH = [
+    *(({"dim": value}, UserError, f"dim, the features of a token, {WHOLE} {value!r}$") for value in (8.0, 0, -8, True)),
+    *(({"depth": value}, UserError, f"the depth of a transformer {WHOLE} {value!r}$") for value in (1.5, "2", True, 0)),
+    *(({"heads": value}, UserError, f"the number of heads {WHOLE} {value!r}$") for value in (2.0, "2", True, 0)),
+    *(
+        ({"classes": value}, UserError, f"classes, the number of outputs, {WHOLE} {value!r}$")
+        for value in (2.0, -1, 0, True, "3", None)
+    ),
+    *(
+        ({"patch": value}, ShapeError, f"patch must be a whole number that divides.*, got {value!r} for 8×8$")
+        for value in (2.0, True, "4", 0, -4, 3, None)
+    ),
+    *(
+        ({"shape": value}, ShapeError, rf"whole numbers of at least 1, got {said}")
+        for value, said in ((8, "8:"), ("188", "'188':"), (None, "None:"), ({1, 8}, "{"), ((1, 8), r"\(1, 8\)"))
+    ),
+    *(
+        ({"shape": (1, value, 8)}, ShapeError, rf"whole numbers of at least 1, got \(1, {value}, 8\)")
+        for value in (0, -8)
+    ),
+    *(
+        ({"shape": (1, 8, value)}, ShapeError, rf"whole numbers of at least 1, got \(1, 8, {value!r}\)")
+        for value in (8.0, "8", True, None)
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [models.vit, models.lif_vit])
+@pytest.mark.parametrize(("options", "error", "text"), BOTH, ids=str)
+def test_sizes_that_are_none_are_named(model, options, error, text):
+    with pytest.raises(error, match=text):
+        model(**{**SMALL, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        *(
+            ({"tokens": "all", "head_width": value}, f"whole number of neurons.*, got head_width={value!r} and")
+            for value in (1.5, True, "5", -1)
+        ),
+        *(({"head_dim": value}, f"head_dim {WHOLE} {value!r}$") for value in (1.5, True, "5", -1)),
+        *(({"positions": value}, f"positions is true or false, got {value!r}$") for value in ("no", 1, None)),
+        ({"activation": nn.Tanh()}, r"an activation is a name.* or a function without arguments.*, got Tanh\(\)$"),
+        ({"activation": 3}, "an activation is a name.*, got 3$"),
+        ({"activation": None}, "an activation is a name.*, got None$"),
+        ({"activation": nn.Linear}, "an activation is a name.*, got .*Linear"),
+        ({"activation": list}, "an activation is a name.*, got .*list.*, which makes list of 0$"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_choices_that_are_none_are_named(options, text):
+    with pytest.raises(UserError, match=text):
+        models.vit(**{**SMALL, **options})
+
+
+@pytest.mark.parametrize("activation", ["tanh", nn.Tanh, lambda: nn.Tanh(), functools.partial(nn.Tanh)])
+def test_activations_by_name_and_by_function(activation):
+    net = models.vit(**SMALL, activation=activation)
+    assert sum(isinstance(layer, nn.Tanh) for layer in net.modules()) == 1
+
+
+@pytest.mark.parametrize("model", [models.vit, models.lif_vit])
+def test_sizes_may_be_numbers_of_numpy(model):
+    numbers = {name: np.int64(SMALL[name]) for name in ("classes", "dim", "depth", "heads")}
+    net = model(**numbers, shape=list(np.array([1, 8, 8])), patch=np.int32(4))
+    assert net(torch.rand(2, 2, 1, 8, 8)).shape == (2, 2, 3)

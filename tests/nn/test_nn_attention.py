@@ -1,12 +1,18 @@
 """Attention and tokens, against products and Jacobians written out (AttnLRP, arXiv:2402.05602)."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from references.cases import RULES, build, plant
 from references.compare import assert_equals_slow
 
 from spikelfp import nn, propagate, rules
-from spikelfp.errors import ShapeError, UserError
+from spikelfp.errors import CheckpointError, ShapeError, UserError
+from spikelfp.nn import graph
+from spikelfp.pruning import shrink
+from spikelfp.training import checkpoint
 
 
 @pytest.mark.parametrize(("heads", "head_dim"), [(1, None), (2, None), (3, 2)])
@@ -104,3 +110,200 @@ def test_mistakes_are_named():
     for tokens in (0, 2.0, True):
         with pytest.raises(UserError, match=f"tokens must be a whole number of at least 1, got {tokens}"):
             nn.ToTokens(tokens)
+
+
+OF_TOKENS = {
+    "SelfAttention": lambda: nn.SelfAttention(8, 2),
+    "SpikingSelfAttention": lambda: nn.SpikingSelfAttention(8, 2),
+    "ClassToken": lambda: nn.ClassToken(8),
+    "PositionEmbedding": lambda: nn.PositionEmbedding(3, 8),
+    "FirstToken": nn.FirstToken,
+    "MeanToken": nn.MeanToken,
+    "TokenNorm": lambda: nn.TokenNorm(8),
+}
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8), (2, 1, 1, 3, 8)], ids=str)
+@pytest.mark.parametrize("kind", OF_TOKENS)
+def test_tokens_have_four_axes(kind, shape):
+    layer = OF_TOKENS[kind]()
+    for way in (layer, layer.run):
+        with pytest.raises(ShapeError, match=rf"{kind} takes \[T, B, tokens, features\], .*got shape \({shape[0]},"):
+            way(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "said"),
+    [
+        (nn.SelfAttention(8, 2), (2, 1, 3, 7), r"SelfAttention was built for tokens of 8 features, .*, got 7 \("),
+        (nn.SelfAttention(8, 2), (2, 1, 8, 3), "of 8 features.*got 3"),
+        (nn.SpikingSelfAttention(8, 2), (2, 1, 3, 7), "SpikingSelfAttention was built for tokens of 8 features.*got 7"),
+        (nn.TokenNorm(8), (2, 1, 3, 7), "TokenNorm was built for tokens of 8 features, got 7"),
+        (nn.ClassToken(8), (2, 1, 3, 7), r"ClassToken was built for \[features\] = \[8\], got \[7\]"),
+        (nn.ClassToken(1), (2, 1, 3, 7), r"= \[1\], got \[7\]"),
+        (nn.ClassToken(7), (2, 1, 3, 1), r"= \[7\], got \[1\]"),
+        (nn.PositionEmbedding(5, 8), (2, 1, 4, 8), r"PositionEmbedding was built for .* = \[5, 8\], got \[4, 8\]"),
+        (nn.PositionEmbedding(1, 8), (2, 1, 4, 8), r"= \[1, 8\], got \[4, 8\]"),
+        (nn.PositionEmbedding(4, 8), (2, 1, 1, 8), r"= \[4, 8\], got \[1, 8\]"),
+        (nn.PositionEmbedding(4, 1), (2, 1, 4, 8), r"= \[4, 1\], got \[4, 8\]"),
+        (nn.PositionEmbedding(4, 8), (2, 1, 4, 1), r"= \[4, 8\], got \[4, 1\]"),
+        (nn.MeanToken(), (2, 1, 0, 8), "MeanToken takes .* with at least one token"),
+        (nn.FirstToken(), (2, 1, 0, 8), "FirstToken takes .* with at least one token"),
+        (nn.ToTokens(2), (2, 1, 0), "0 features cannot be divided into 2 tokens"),
+    ],
+)  # fmt: skip
+def test_sizes_that_torch_would_broadcast_or_refuse_are_named(layer, shape, said):
+    with pytest.raises(ShapeError, match=said):
+        layer(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nn.SelfAttention(8, 2), lambda: nn.SpikingSelfAttention(8, 2, 2.0, threshold=0.05)]
+)
+def test_a_sample_does_not_depend_on_those_beside_it(make):
+    torch.manual_seed(0)
+    layer, x = make().eval(), torch.rand(4, 3, 4, 8)
+    assert layer(x)[:, 1].any()
+    torch.testing.assert_close(layer(x)[:, 1:2], layer(x[:, 1:2]))
+
+
+def test_positions_are_added_to_their_tokens():
+    layer, x = nn.PositionEmbedding(3, 2), torch.rand(2, 4, 3, 2)
+    assert torch.equal(layer(x)[1, 2], x[1, 2] + layer.positions)
+
+
+NO_COUNTS = (0, -8, 8.0, "8", True, None, 2**70)
+
+
+@pytest.mark.parametrize("wrong", NO_COUNTS, ids=str)
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (nn.ClassToken, "dim, the features of a token,"),
+        (lambda size: nn.PositionEmbedding(size, 8), "the number of tokens"),
+        (lambda size: nn.PositionEmbedding(8, size), "dim, the features of a token,"),
+        (lambda size: nn.SelfAttention(size, 1), "dim, the features of a token,"),
+        (lambda size: nn.SelfAttention(size, 1, head_dim=2), "dim, the features of a token,"),
+        (lambda size: nn.SelfAttention(8, size), "the number of heads"),
+        (lambda size: nn.SpikingSelfAttention(size, 2), "dim, the features of a token,"),
+        (lambda size: nn.SpikingSelfAttention(8, size), "the number of heads"),
+    ],
+)
+def test_sizes_are_whole_numbers(make, what, wrong):
+    least = "most 2147483647" if wrong == 2**70 else "a whole number of at least 1"
+    with pytest.raises(UserError, match=rf"^{what} must be (at )?{least}, got {wrong!r}$"):
+        make(wrong)
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    layer = nn.SelfAttention(np.int64(8), np.int32(2), head_dim=np.int64(3))
+    assert (layer.dim, layer.heads, layer.head_dim) == (8, 2, 3)
+    assert [type(size) for size in (layer.dim, layer.heads, layer.head_dim)] == [int] * 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        (nn.ToTokens(4), ["tokens"]),
+        (nn.ClassToken(8), ["dim"]),
+        (nn.PositionEmbedding(3, 8), ["tokens", "dim"]),
+        (nn.SelfAttention(8, 2), ["dim", "heads", "head_dim"]),
+        (nn.SpikingSelfAttention(8, 2), ["dim", "heads"]),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.parametrize("value", [0, 3, "2", torch.nn.Parameter(torch.ones(2)), nn.Identity()], ids=str)
+def test_sizes_stay_as_they_were_chosen(layer, names, value):
+    kind = type(layer).__name__
+    for name in names:
+        before = getattr(layer, name)
+        with pytest.raises(UserError, match=rf"^{name} of {kind} is chosen where .*, got .*: make a new layer$"):
+            setattr(layer, name, value)
+        assert getattr(layer, name) == before
+    assert {name: getattr(copy.deepcopy(layer), name) for name in names} == {
+        name: getattr(layer, name) for name in names
+    }
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "x", None, True, 1j, 10**400, torch.ones(())], ids=str)
+def test_a_scale_is_a_finite_number(wrong):
+    with pytest.raises(UserError, match="scale must be a finite number, got"):
+        nn.SpikingSelfAttention(8, 2, scale=wrong)
+    layer = nn.SpikingSelfAttention(8, 2, 0.25)
+    with pytest.raises(UserError, match="scale must be a finite number, got"):
+        layer.scale = wrong
+    assert layer.scale == 0.25
+
+
+def test_a_scale_may_be_set_later():
+    def made(scale):
+        torch.manual_seed(0)
+        return nn.SpikingSelfAttention(8, 2, scale, threshold=0.05).eval()
+
+    layer, x = made(0.0), torch.rand(4, 2, 3, 8)
+    before = layer(x)
+    layer.scale = 2
+    assert "heads=2, scale=2\n" in repr(layer)
+    assert torch.equal(layer(x), made(2.0)(x))
+    assert not torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize("state", [0, "", (), [None] * 4, (None,) * 6, {}, torch.zeros(5)], ids=str)
+def test_states_of_spiking_attention_are_those_of_its_parts(state):
+    layer = nn.SpikingSelfAttention(8, 2, threshold=0.1).eval()
+    with pytest.raises(ShapeError, match="starts from the states that run returned, one for each of its 5 parts"):
+        layer.run(torch.rand(2, 1, 3, 8), state)
+
+
+def test_spiking_attention_goes_on_from_its_states():
+    layer, x = nn.SpikingSelfAttention(8, 2, 3.0, threshold=0.1).eval(), torch.rand(6, 2, 3, 8)
+    first, state = layer.run(x[:2])
+    torch.testing.assert_close(torch.cat([first, layer.run(x[2:], list(state))[0]]), layer(x))
+
+
+def test_layers_print_their_sizes():
+    assert [repr(nn.ToTokens()), repr(nn.ToTokens(4))] == ["ToTokens()", "ToTokens(tokens=4)"]
+    assert repr(nn.ClassToken(8)) == "ClassToken(dim=8)"
+    assert repr(nn.PositionEmbedding(3, 8)) == "PositionEmbedding(tokens=3, dim=8)"
+    assert repr(nn.SelfAttention(8, 2)).startswith("SelfAttention(\n  heads=2\n")
+    assert repr(nn.SpikingSelfAttention(8, 2, 1)).startswith("SpikingSelfAttention(\n  heads=2, scale=1\n")
+
+
+def test_positions_put_in_place_of_others_tell_their_sizes():
+    layer = nn.PositionEmbedding(3, 8)
+    layer.positions = torch.nn.Parameter(torch.zeros(5, 8))
+    assert repr(layer) == "PositionEmbedding(tokens=5, dim=8)"
+    assert graph.arguments(layer) == {"tokens": 5, "dim": 8}
+    assert layer(torch.rand(1, 1, 5, 8)).shape == (1, 1, 5, 8)
+
+
+def saved(path, net):
+    checkpoint.write(path, {"weights": net.state_dict(), **checkpoint.network_description(net)})
+    return path
+
+
+def test_a_checkpoint_of_other_tokens_is_refused(tmp_path):
+    def made(tokens):
+        return nn.Sequential(nn.Linear(5, 12), nn.ToTokens(tokens), nn.MeanToken(), nn.Flatten())
+
+    path = saved(tmp_path / "c.pt", made(2))
+    checkpoint.load_weights(path, made(2))
+    with pytest.raises(CheckpointError, match=r"ToTokens\(tokens=2\) in the checkpoint, ToTokens\(tokens=3\) here"):
+        checkpoint.load_weights(path, made(3))
+
+
+def test_checkpoints_tell_of_tokens_what_old_ones_told():
+    net = nn.Sequential(nn.ToTokens(), nn.ClassToken(8), nn.PositionEmbedding(5, 8), nn.SelfAttention(8, 2))
+    told = checkpoint.constants(net)
+    assert [told[name] for name in "0123"] == [
+        "ToTokens()", "ClassToken()", "PositionEmbedding()", "SelfAttention(heads=2)",
+    ]  # fmt: skip
+
+
+def test_attention_behind_a_layer_that_was_made_smaller():
+    net = nn.Sequential(nn.ToTokens(2), nn.Linear(3, 8), nn.SelfAttention(8, 2), nn.MeanToken(), nn.Linear(8, 2))
+    with torch.no_grad():
+        net[1].weight[5], net[1].bias[5] = 0, 0
+    small, x = shrink(net), torch.rand(2, 2, 6)
+    assert small[2].dim == 7
+    torch.testing.assert_close(small(x), net(x))
