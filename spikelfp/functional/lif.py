@@ -58,6 +58,7 @@ from torch import Tensor
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import Trace
 from spikelfp.registry import check_name
+from spikelfp.terminal import brief
 
 Reset = Literal["subtract", "immediate", "zero"]
 Denominator = Literal["inflow", "increment"]
@@ -238,7 +239,7 @@ def check_number(name: str, value: Any) -> float:
         if isinstance(value, (bool, str)):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise UserError(f"{name} is one number, got {_shown(value)}") from None
 
 
@@ -313,7 +314,7 @@ def check_constant(name: str, value: Any, requirement: str, inside: Callable[[An
             if isinstance(value, (bool, str)):
                 raise TypeError
             number = float(value)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise UserError(
                 f"{name} is one number for all neurons of a layer or a tensor with one for each, got {_shown(value)}"
                 + ("" if isinstance(value, str) else "; torch.as_tensor(values) makes a tensor")
@@ -333,7 +334,9 @@ def check_constant(name: str, value: Any, requirement: str, inside: Callable[[An
 
 def _shown(value: Any) -> str:
     shape = tuple(getattr(value, "shape", ())) or (len(value) if hasattr(value, "__len__") else "")
-    return f"{type(value).__name__} of {shape}" if shape and not isinstance(value, str) else repr(value)
+    if shape and not isinstance(value, str):
+        return f"{type(value).__name__} of {shape}"
+    return brief(value)
 
 
 def carried(membrane: Tensor, p: LIFParameters) -> Tensor:

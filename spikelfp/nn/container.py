@@ -181,8 +181,22 @@ class _Branches(Layer, ABC):
         return self._merged([branch(x) for branch in self.branches])
 
     def run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return the output and the states to go on from, one entry a branch."""
-        before = state or (None,) * len(self.branches)
+        """Return the output and the states to go on from, one entry a branch.
+
+        Args:
+            x: input ``[T, B, …]``.
+            state: states of the branches, as ``run`` returned them; ``None`` for rest.
+
+        Raises:
+            ShapeError: for states that are not one for each branch.
+        """
+        if state is not None and not (isinstance(state, tuple | list) and len(state) == len(self.branches)):
+            raise ShapeError(
+                f"{type(self).__name__} starts from the states that run returned, one for each of its "
+                f"{len(self.branches)} branches, or None for rest, got {type(state).__name__}"
+                f"{f' of {len(state)}' if isinstance(state, tuple | list) else ''}"
+            )
+        before = (None,) * len(self.branches) if state is None else state
         pairs = [run_layer(branch, x, own) for branch, own in zip(self.branches, before, strict=True)]
         return self._merged([out for out, _ in pairs]), tuple(after for _, after in pairs)
 

@@ -35,6 +35,7 @@ class _BatchNorm(Layer):
     fires = False
     arguments = ("num_features", "eps", "momentum", "affine", "track_running_stats", *_BIAS)
 
+    num_features: int
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None
@@ -45,6 +46,16 @@ class _BatchNorm(Layer):
 
     def _normalise(self, x: Tensor) -> Tensor:
         """Normalise ``x`` ``[N, C, …]``."""
+        channels = next((len(own) for own in (self.weight, self.running_mean) if own is not None), self.num_features)
+        if x.shape[1] != channels:
+            raise ShapeError(
+                f"{type(self).__name__} was built for {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)})"
+            )
+        if self.training and not x.numel():
+            raise ShapeError(
+                f"{type(self).__name__} measures mean and variance of a batch in training, and this one is empty "
+                f"(shape {tuple(x.shape)}): leave it out"
+            )
         if self.weight is not None and not (x.dtype in _HALF and self.weight.dtype == torch.float32):
             check_kind(self, x, self.weight)  # torch normalises 16-bit values by 32-bit parameters
         mean, var = self.running_mean, self.running_var

@@ -297,3 +297,8 @@ def test_plain_attributes_of_own_layers_are_compared(change, said, tmp_path):
     checkpoint.load_weights(path, first)
     with pytest.raises(CheckpointError, match=said):
         checkpoint.load_weights(path, nn.Sequential(nn.Linear(3, 4), Plain(**change)))
+
+
+def test_numbers_beyond_floats_are_refused():
+    with pytest.raises(UserError, match="threshold is one number"):
+        nn.LIF(threshold=10**400)

@@ -168,3 +168,15 @@ def test_a_single_value_per_channel_is_normalised_by_the_running_statistics(cons
     torch.testing.assert_close(alone, layer.eval()(x))
     with pytest.raises(ShapeError, match="more than one value per channel"):
         nn.BatchNorm1d(3, track_running_stats=False)(x)
+
+
+@pytest.mark.parametrize("make", [nn.BatchNorm1d, nn.BatchNorm2d])
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}])
+def test_other_channels_and_empty_batches_are_refused(make, options):
+    layer, side = make(3, **options), () if make is nn.BatchNorm1d else (2, 2)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    with pytest.raises(ShapeError, match=rf"{make.__name__} was built for 3 channels, got 4"):
+        layer(torch.rand(5, 2, 4, *side))
+    with pytest.raises(ShapeError, match="this one is empty"):
+        layer(torch.rand(5, 0, 3, *side))
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())

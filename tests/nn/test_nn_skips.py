@@ -87,3 +87,11 @@ def test_mistakes_are_named():
         nn.Concat(nn.Identity(), nn.Identity(), dim=-3)(torch.zeros(2, 3, 5))
     with pytest.raises(ShapeError, match=r"\(2, 3, 5\) and \(2, 3, 4\)"):
         nn.Sum(nn.Identity(), nn.Linear(5, 4))(torch.zeros(2, 3, 5))
+
+
+@pytest.mark.parametrize("make", [nn.Sum, nn.Concat])
+@pytest.mark.parametrize("state", [0, (), {}, (None,), (None, None, None), "ab"])
+def test_states_are_one_for_each_branch(make, state):
+    skip = make(nn.Sequential(nn.Linear(3, 3), nn.LIF()), nn.Identity())
+    with pytest.raises(ShapeError, match=r"one for each of its 2 branches, or None for rest, got "):
+        skip.run(torch.rand(4, 2, 3), state)

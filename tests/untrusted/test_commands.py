@@ -161,7 +161,7 @@ def test_the_configuration_of_a_run(made, tmp_path, command, name, way):
     values = yaml.safe_load((run / "config.yaml").read_text())
     for key, value in CONFIGS[name].items():
         values[key] = str(tmp_path / "pipe") if value == "{pipe}" else value
-    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    (run / "config.yaml").write_text(_yaml(values))
     code, _, err = command(RUN_COMMANDS[way], run=run, out=tmp_path / "out")
     _fails_well(code, err, may_succeed=True)
     if name in ("shape", "classes", "layers", "types") and way not in ("config", "report"):
@@ -260,10 +260,15 @@ def test_the_files_of_a_run(made, tmp_path, command, name, way):
         assert code == 2
 
 
+def _yaml(values: Any) -> str:
+    """Write YAML by libyaml, where it is there: some of these files are long."""
+    return yaml.dump(values, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+
+
 def _manifest(**changed: Any):
     def write(path: Path) -> None:
         values = yaml.safe_load(path.with_name("manifest.yaml").read_text()) if path.exists() else {}
-        path.write_text(yaml.safe_dump({**values, **changed}))
+        path.write_text(_yaml({**values, **changed}))
 
     return write
 
@@ -272,7 +277,7 @@ def _changed(**changed: Any):
     """The facts of a YAML file, some of them others."""
 
     def write(path: Path) -> None:
-        path.write_text(yaml.safe_dump({**KEPT[path.name], **changed}))
+        path.write_text(_yaml({**KEPT[path.name], **changed}))
 
     return write
 
