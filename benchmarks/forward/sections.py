@@ -132,7 +132,8 @@ COMPARED = {
 }
 METHODS = Section(
     "Methods on spiking networks: 784-1000-10 LIF neurons, T 15, 3 epochs of a part of MNIST",
-    "Test accuracy on 2,000 images after 3 epochs of the first 10,000; batch 128, Adam, one-cycle, the default reward "
+    "Nothing is tuned here; events.md compares methods tuned alike, where the surrogate gradient does better. Test "
+    "accuracy on 2,000 images after 3 epochs of the first 10,000; batch 128, Adam, one-cycle, the default reward "
     "and learning rate of each method, ε = 1 where blocks learn from a reward. CPU seconds are those of training, test "
     "and loading; memory is the most that the process held, torch and the data included.",
     LIF | {"data": "mnist-part:10000,2000", "epochs": 3},
@@ -150,7 +151,8 @@ STATED: dict[str, Options] = {
 
 EVENTS = Section(
     "Methods on spiking networks: N-MNIST, convolutional, 15 epochs",
-    "Test accuracy on 100 recordings after 15 epochs of 1,000; T 20, batch 32, Adam, one-cycle, the reward and "
+    "Nothing is tuned here, either: see events.md, where the surrogate gradient reaches 0.947 and LFP 0.960 with such a "
+    "network. Test accuracy on 100 recordings after 15 epochs of 1,000; T 20, batch 32, Adam, one-cycle, the reward and "
     "learning rate that each method has by default for images, ε = 1 where blocks learn from a reward.",
     {
         "data": "nmnist", "model": "lif-conv", "steps": 20, "levels": 2, "epochs": 15, "batch_size": 32, "pool": "max",
