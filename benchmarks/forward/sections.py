@@ -151,9 +151,9 @@ STATED: dict[str, Options] = {
 
 EVENTS = Section(
     "Methods on spiking networks: N-MNIST, convolutional, 15 epochs",
-    "Nothing is tuned here, either: see events.md, where the surrogate gradient reaches 0.947 and LFP 0.960 with such a "
-    "network. Test accuracy on 100 recordings after 15 epochs of 1,000; T 20, batch 32, Adam, one-cycle, the reward and "
-    "learning rate that each method has by default for images, ε = 1 where blocks learn from a reward.",
+    "Nothing is tuned here, either: see events.md, where the surrogate gradient reaches 0.947 and LFP 0.960 with such "
+    "a network. Test accuracy on 100 recordings after 15 epochs of 1,000; T 20, batch 32, Adam, one-cycle, the reward "
+    "and learning rate that each method has by default for images, ε = 1 where blocks learn from a reward.",
     {
         "data": "nmnist", "model": "lif-conv", "steps": 20, "levels": 2, "epochs": 15, "batch_size": 32, "pool": "max",
         "beta": 0.9, "reset": "subtract",

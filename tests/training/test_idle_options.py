@@ -85,7 +85,7 @@ def test_they_do_nothing_indeed():
         (lambda: rules.Composite("gamma"), "got str"),
         (lambda: nn.DelayLinear(3, 2, 4), "taps are delays in steps, such as (0, 1, 2, 4), got 4"),
         (lambda: nn.Taps("0,1"), "got '0,1'"),
-        (lambda: models.lif_mlp(5), "all at least 1, such as [784, 1000, 10], got 5"),
+        (lambda: models.lif_mlp(5), "all whole numbers of at least 1, such as [784, 1000, 10], got 5"),
         (lambda: models.mlp("5,3"), "got '5,3'"),
     ],
 )
