@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,20 @@ def threads() -> list[str]:
     return sorted((task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*"))
 
 
+def threads_left(alone: list[str]) -> list[str]:
+    """Names of the threads of this process behind the group.
+
+    The system may list a thread that Python has joined for a moment longer, under the name of the process. Those of
+    the group have names of their own, and are gone at once.
+    """
+    left = threads()
+    deadline = time.monotonic() + 10
+    while set(left) == set(alone) and left != alone and time.monotonic() < deadline:
+        time.sleep(0.01)
+        left = threads()
+    return left
+
+
 def main(folder: Path, cases: list[str]) -> None:
     torch.set_num_threads(1)
     alone = threads()
@@ -260,7 +275,7 @@ def main(folder: Path, cases: list[str]) -> None:
             else:
                 left = trained(case, world)
             torch.save(left, folder / f"{case}-{world.rank}.pt")
-    torch.save(threads(), folder / f"threads-left-{world.rank}.pt")
+    torch.save(threads_left(alone), folder / f"threads-left-{world.rank}.pt")
 
 
 if __name__ == "__main__":
