@@ -57,15 +57,16 @@ def test_a_run_folder_is_complete(trained):
     assert "  hidden:\n  - 16\n" in (folder / "config.yaml").read_text()
 
 
-def test_eval_gives_the_accuracy_of_the_summary(trained):
+def test_eval_gives_the_accuracy_of_the_summary(trained, here):
     folder, summary = trained
-    done = run("eval", str(folder), "--json", check=0)
+    done = here("eval", folder, "--json")
     assert json.loads(done.stdout.splitlines()[-1])["test_accuracy"] == summary["test_accuracy"]
 
 
-def test_the_same_seed_gives_the_same_run(trained, tmp_path):
+def test_the_same_seed_gives_the_same_run(trained, tmp_path, here):
+    """In another process, too."""
     folder, summary = trained
-    done = run("train", *QUICK, "--out", str(tmp_path / "b"), "--json", "--quiet", check=0)
+    done = here("train", *QUICK, "--out", tmp_path / "b", "--json", "--quiet")
     assert done.stderr == ""
     assert json.loads(done.stdout)["test_accuracy"] == summary["test_accuracy"]
     a, b = (torch.load(f / "checkpoints" / "last.pt", weights_only=True)["weights"] for f in (folder, tmp_path / "b"))

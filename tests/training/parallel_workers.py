@@ -83,6 +83,10 @@ def dropout():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.LIF(), nn.Dropout(0.3), nn.Linear(20, 10), nn.LIF())
 
 
+def recurrent():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.RecurrentLIF(20), nn.Linear(20, 10), nn.LIF(threshold=0.5))
+
+
 def normalised():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 10))
 
@@ -110,6 +114,8 @@ CASES: dict[str, dict[str, Any]] = {
     # slices of different lengths, and in the last batch, of one sample, an empty one
     "odd": {"net": mlp, "samples": 67, "batch_size": 33},
     "conv": {"net": conv},
+    # the last batch has three samples
+    "recompute": {"net": recurrent, "steps": 8, "recompute": 3, "accumulate": 2, "samples": 67},
     "composite": {"net": conv, "method": methods.LFP(rewards.SpikeSequence(), BY_NAME)},
     "static": {"net": lambda: models.mlp([64, 20, 10]), "steps": 1, "method": methods.LFP(rewards.Softmax())},
     "warm-up": {

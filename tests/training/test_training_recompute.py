@@ -1,11 +1,10 @@
-"""Training with recomputation over time: the weights of a plain run, by any trainer, alone and among workers."""
+"""Training with recomputation over time: the weights of a plain run, by any trainer; among workers: test_parallel."""
 
 import os
 import signal
 
 import pytest
 import torch
-from parallel_workers import finish, start
 
 from spikelfp import data, methods, models, nn, rewards, rules
 from spikelfp.cli import app
@@ -117,33 +116,6 @@ def test_silent_layers_are_woken_as_ever(recompute):
     trainer = make(lambda: models.lif_mlp([64, 20, 10]), encoding="latency", recompute=recompute)
     trainer.fit(digits(32), 1)
     assert list(trainer.woken) == ["1"]
-
-
-WORKER = """
-import sys
-import torch
-sys.path.insert(0, sys.argv[1])
-from test_training_recompute import digits, make
-from spikelfp.training import joined
-
-torch.set_num_threads(1)
-with joined("cpu") as world:
-    trainer = make(recompute=3, accumulate=2, world=world)
-    trainer.fit(digits(67), 2)  # the last batch has three samples
-    torch.save(trainer.net.state_dict(), f"{sys.argv[2]}/{world.rank}.pt")
-"""
-
-
-def test_two_workers_end_with_the_weights_of_one(tmp_path):
-    here = os.path.dirname(__file__)
-    for code, _, errors in finish(start(2, "-c", WORKER, here, str(tmp_path))):
-        assert code == 0, errors
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    alone = make()
-    alone.fit(digits(67), 2)
-    for name, weight in alone.net.state_dict().items():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], weight, rtol=1e-6, atol=1e-9)
 
 
 def with_batch_norm():
