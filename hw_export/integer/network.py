@@ -13,7 +13,7 @@ from torch import Tensor
 from hw_export.layers import leaves, window
 from hw_export.neurons import export_of
 from hw_export.quantize import QuantizedNetwork
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import Reset
 
@@ -206,6 +206,8 @@ class IntegerNetwork:
                 whole numbers, by name.
             ShapeError: where layers and ``input_shape`` do not fit.
         """
+        if not isinstance(net, QuantizedNetwork):
+            raise UserError(f"a network of integers is made of one of hw_export.quantize, got {type(net).__name__}")
         if net.bits is None:
             raise UserError("the network has float weights: quantise it first, with 2 to 16 bits")
         layers = tuple(_integers(net))
@@ -213,7 +215,7 @@ class IntegerNetwork:
             raise UserError("the network has no LIF neurons: chips of spiking neurons cannot hold it")
         if not isinstance(layers[-1], IntegerLIF):
             raise UserError(f"the network ends with {layers[-1].name!r} and no neurons after it")
-        shape = _input_shape(layers, input_shape)
+        shape = _input_shape(layers, None if input_shape is None else checks.sizes("input_shape", input_shape))
         shapes = tuple(accumulate(layers, lambda before, layer: output_shape(layer, before), initial=shape))[1:]
         layers = tuple(_compact(layer, own) for layer, own in zip(layers, shapes, strict=True))
         return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, shapes)
@@ -361,7 +363,7 @@ def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) ->
         return (features,)
     if given is None:
         raise UserError(f"the network starts with {first.name!r}: pass input_shape=(channels, height, width)")
-    return tuple(int(size) for size in given)
+    return tuple(given)
 
 
 def output_shape(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:

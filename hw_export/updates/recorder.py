@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from hw_export.updates.content import (
     Parameter,
     Plain,
     StreamHeader,
+    check_image,
     encode_frame,
     encode_header,
     encode_mark,
@@ -37,9 +38,11 @@ from hw_export.updates.content import (
 from hw_export.updates.format import MAGIC, Link, write_record
 from hw_export.updates.quantized import grids_of
 from hw_export.updates.replay import apply, base_of
+from spikelfp import checks
 from spikelfp.errors import DataError, NonFiniteError, SaveError, ShapeError, UserError
 from spikelfp.files import check_replaceable, write_whole
 from spikelfp.quantized import Grid
+from spikelfp.terminal import brief
 
 
 class UpdateRecorder:
@@ -110,11 +113,17 @@ class UpdateRecorder:
         resume: bool = False,
         base: IntegerImage | None = None,
     ) -> None:
-        if every < 1:
-            raise UserError(f"every is a number of steps of at least 1, got {every}")
+        checks.network(net)
+        every = checks.whole("every, a number of steps,", every, 1)
+        if base is not None:
+            check_image("base", base)
+        check_about(about)
+        for name, grid in {} if grids is None else _mapping("grids", grids).items():
+            if not isinstance(grid, Grid):
+                raise UserError(f"grids are Grid objects by name of the parameter, {name!r} is {brief(grid)}")
         if resume and overwrite:
             raise UserError("resume and overwrite exclude each other")
-        self.net, self.path, self.every = net, Path(path), every
+        self.net, self.path, self.every = net, checks.path("path", path), every
         self.frames, self.bytes = 0, 0
         if resume:
             self._file = self._resume(base, durable)
@@ -218,6 +227,23 @@ class UpdateRecorder:
             )
         self.base = image
         return StreamFile(self.path, decoder.link, durable=durable)
+
+
+def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name} are values by name, in a dictionary, got {brief(value)}")
+    return value
+
+
+def check_about(about: Any) -> None:
+    """Refuse notes that no header of a stream holds.
+
+    Raises:
+        UserError: for what is no dictionary of texts, finite numbers, truth values and ``None`` by name.
+    """
+    for name, value in {} if about is None else _mapping("about", about).items():
+        if not isinstance(name, str) or not isinstance(value, Plain):
+            raise UserError(f"about holds texts, numbers and truth values by name, got {brief(name)}: {brief(value)}")
 
 
 _WORD = 8
