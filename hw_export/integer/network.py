@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from hw_export.quantize import QuantizedNetwork
 from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import Reset
+from spikelfp.terminal import brief
 
 Pair = tuple[int, int]
 
@@ -248,13 +250,16 @@ class IntegerNetwork:
         """Return this network with some weights and biases replaced, by the names of :meth:`parameters`.
 
         Raises:
-            UserError: for a parameter that the network does not have.
+            UserError: for a parameter that the network does not have, and one that holds no whole numbers of 32 bits.
             ShapeError: for one of another shape.
         """
         own = self.parameters()
+        if not isinstance(parameters, Mapping):
+            raise UserError(f"parameters are tensors by name, in a dictionary, got {brief(parameters)}")
         for name, tensor in parameters.items():
             if name not in own:
                 raise UserError(f"the network has no parameter {name!r}: it has {', '.join(own)}")
+            _check_whole(name, tensor)
             if tensor.shape != own[name].shape:
                 raise ShapeError(f"{name} has shape {tuple(own[name].shape)}, got {tuple(tensor.shape)}")
         made = own | parameters
@@ -271,6 +276,15 @@ class IntegerNetwork:
                 for layer in self.layers
             ),
         )
+
+
+def _check_whole(name: str, values: Any) -> None:
+    """Refuse what is no tensor of whole numbers of 32 bits."""
+    found = checks.tensor(name, values)
+    if found.is_floating_point() and not torch.equal(found, found.trunc()):
+        raise UserError(f"{name} holds numbers that are not whole: quantise them first")
+    if found.numel() and max(-int(found.min()) - 1, int(found.max())) >= 2**31:
+        raise UserError(f"{name} goes from {int(found.min())} to {int(found.max())}, beyond whole numbers of 32 bits")
 
 
 def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:

@@ -127,6 +127,7 @@ class IntegerRun:
     def classes_at(self, mask: Tensor | None) -> Tensor:
         """Find the classes from the steps at which the boolean ``mask`` ``[T, B]`` is true; ``None`` for all steps."""
         spikes = self.outputs.flatten(2)
+        checks.step_mask(mask, spikes)
         if mask is not None:
             spikes = spikes.masked_fill(~mask.to(spikes.device).unsqueeze(-1), 0)
         return spikes.sum(0, dtype=torch.int64).argmax(1)

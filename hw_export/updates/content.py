@@ -187,7 +187,9 @@ class IntegerImage:
             UserError: for a grid without a parameter, a parameter without a grid, and values that are not finite.
             ShapeError: for scales that do not fit a parameter.
         """
-        live = dict(net.named_parameters())
+        live = dict(checks.network(net).named_parameters())
+        if not isinstance(grids, Mapping):
+            raise UserError(f"grids are Grid objects by name of the parameter, got {brief(grids)}")
         for name in [*grids, *live]:
             if name not in live or name not in grids:
                 raise UserError(f"{name}: {'a grid without a parameter' if name in grids else 'no grid is given'}")

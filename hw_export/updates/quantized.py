@@ -78,7 +78,7 @@ def integers_of(net: torch.nn.Module, bits: int | None, clip: str, input_scale: 
         UserError: for a network that cannot be quantised, and options out of range.
     """
     check_name("clip", clip, CLIPS)
-    if bits is None and not is_trained(net):
+    if bits is None and not is_trained(checks.network(net)):
         bits = BITS
     made = quantize(net, bits, clip=clip, input_scale=input_scale, fine_biases=False)
     if made.bits is None:

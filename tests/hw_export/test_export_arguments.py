@@ -22,7 +22,11 @@ from hw_export import (
     to_nir,
     verify,
 )  # fmt: skip
-from hw_export.updates import IntegerImage, grids_of, load_image, quantized, save_image
+from hw_export.integer.energy import estimate
+from hw_export.quantize import mantissas
+from hw_export.targets import make_target
+from hw_export.updates import IntegerImage, SpiLayout, grids_of, load_image, quantized, save_image
+from hw_export.updates.spi import write_spi
 from spikelfp.errors import KeywordError, UserError
 
 NET = dense("zero", sizes=(5, 4, 3))
@@ -203,3 +207,37 @@ def test_unknown_keywords_are_answered_with_the_nearest():
     ):
         with pytest.raises(KeywordError, match="did you mean"):
             call()
+
+
+WHOLE = quantize(NET, 4, input_scale=1)
+RUN = IntegerSimulator(WHOLE).run(X)
+LOW = IntegerImage.of(NET, grids_of(NET, 4))
+NETWORK = IntegerNetwork.of(WHOLE)
+FIRST = NETWORK.products[0].name + ".weight"
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: NETWORK.with_parameters({FIRST: torch.full((4, 5), 0.5)}), "numbers that are not whole"),
+        (lambda: NETWORK.with_parameters({FIRST: torch.full((4, 5), 2**40)}), "beyond whole numbers of 32 bits"),
+        (lambda: NETWORK.with_parameters({FIRST: "x"}), "is a tensor, got str"),
+        (lambda: NETWORK.with_parameters([1]), "parameters are tensors by name"),
+        (lambda: RUN.classes_at(torch.ones(2, 4).bool()), "a mask is boolean"),
+        (lambda: RUN.classes_at(torch.ones(X.shape[:2])), "a mask is boolean"),
+        (lambda: estimate(RUN.counts, "loihi"), "energies of a chip are an EnergyModel, .* got 'loihi'"),
+        (lambda: mantissas(torch.ones(3), 8), r"weights are \[C, …\]"),
+        (lambda: make_target("generic", {"one_decay": "no"}), "one_decay is true or false"),
+        (lambda: make_target("generic", ["one_decay"]), "options of a target are values by name"),
+        (lambda: make_target("generic").read(5), "folder is a path"),
+        (lambda: SpiLayout("weights"), "parameters are those of a stream or an image"),
+        (lambda: SpiLayout(LOW.parameters).image("image"), "image is an IntegerImage"),
+        (lambda: write_spi("a", "b", upto=1.5), "upto, a step of training, is a whole number"),
+        (lambda: write_spi("a", 5), "out is a path"),
+        (lambda: IntegerImage.of(NET, 5), "grids are Grid objects by name"),
+        (lambda: grids_of(None), "a network is a module of torch, got NoneType"),
+    ],
+)  # fmt: skip
+def test_arguments_of_integers_and_chips(call, text):
+    with pytest.raises(UserError, match=text):
+        call()
