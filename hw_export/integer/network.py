@@ -14,6 +14,7 @@ from torch import Tensor
 from hw_export.layers import leaves, window
 from hw_export.neurons import export_of
 from hw_export.quantize import QuantizedNetwork
+from hw_export.quantize.report import check_thresholds
 from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import Reset
@@ -204,14 +205,15 @@ class IntegerNetwork:
             input_shape: of one sample, needed where the first layer does not tell it.
 
         Raises:
-            UserError: for a network left in floats, weights without neurons after them, or layers that have no form in
-                whole numbers, by name.
+            UserError: for a network left in floats, thresholds that were changed since, weights without neurons after
+                them, or layers that have no form in whole numbers, by name.
             ShapeError: where layers and ``input_shape`` do not fit.
         """
         if not isinstance(net, QuantizedNetwork):
             raise UserError(f"a network of integers is made of one of hw_export.quantize, got {type(net).__name__}")
         if net.bits is None:
             raise UserError("the network has float weights: quantise it first, with 2 to 16 bits")
+        check_thresholds(net)
         layers = tuple(_integers(net))
         if not any(isinstance(layer, IntegerLIF) for layer in layers):
             raise UserError("the network has no LIF neurons: chips of spiking neurons cannot hold it")

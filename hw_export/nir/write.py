@@ -22,6 +22,7 @@ from hw_export.nir.dialects import DIALECTS, Dialect, dialect_of
 from hw_export.nir.document import CHOSEN, in_order, plain, reason
 from hw_export.nir.read import ImportedNetwork
 from hw_export.quantize import QuantizedNetwork
+from hw_export.quantize.report import check_thresholds
 from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.files import write_whole
@@ -201,6 +202,7 @@ def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
     facts: dict[str, dict[str, Any]] = {}
     if not isinstance(net, QuantizedNetwork) or net.bits is None:
         return facts
+    check_thresholds(net)
     for layer in net.report:
         facts[layer.layer] = {"scale": layer.scale}
         if layer.neurons is not None and layer.threshold is not None:

@@ -132,6 +132,28 @@ class QuantizedNetwork(nn.Sequential):
         return whole
 
 
+def check_thresholds(net: QuantizedNetwork) -> None:
+    """Refuse a network whose neurons have other thresholds than its report says, such as those set by hand.
+
+    Raises:
+        UserError: naming the neurons.
+    """
+    for layer in net.report:
+        if layer.neurons is None or layer.threshold is None:
+            continue
+        neurons: Any = net.get_submodule(layer.neurons)
+        now = torch.as_tensor(neurons.threshold, dtype=torch.float64)
+        whole = torch.as_tensor(layer.threshold, dtype=torch.float64)
+        if bool(((now < whole * (1 - _ROUNDED)) | (now > (whole + 1) * (1 + _ROUNDED))).any()):
+            raise UserError(
+                f"the neurons {layer.neurons!r} have the threshold {span(now)}, and were quantised with {span(whole)}: "
+                "set thresholds before quantize, whose steps depend on them"
+            )
+
+
+_ROUNDED = 2**-22
+"""Relative error of a threshold that is rounded to float32."""
+
 _AT_ONCE = 256
 """Samples that run at the same time."""
 

@@ -113,7 +113,7 @@ class UpdateRecorder:
         resume: bool = False,
         base: IntegerImage | None = None,
     ) -> None:
-        checks.network(net)
+        checks.graph_of(net)
         every = checks.whole("every, a number of steps,", every, 1)
         if base is not None:
             check_image("base", base)
@@ -194,6 +194,12 @@ class UpdateRecorder:
         if self.steps == self._compared:
             return None
         live = dict(self.net.named_parameters())
+        for entry in self._live:
+            if entry.parameter.name not in live:
+                raise UserError(
+                    f"the network had the parameter {entry.parameter.name} when the recording began and has it no more "
+                    "(pruning and weight normalisation rename it): change layers before a recording"
+                )
         found = [(entry, entry.change(live[entry.parameter.name], self.steps)) for entry in self._live]
         changed = [(entry, change) for entry, change in found if change is not None]
         if not changed:
@@ -293,6 +299,8 @@ class LiveParameter:
         if self.integers.device != live.device:
             self.integers, self.rounded = self.integers.to(live.device), self.rounded.to(live.device)
             self.differs = self.differs.to(live.device)
+        if live.dtype in (torch.float16, torch.bfloat16):
+            live = live.float()  # as the grid does: integers beyond 2^11 or 2^8 do not fit into such floats
         if self.scaled.shape != live.shape or self.scaled.dtype != live.dtype or self.scaled.device != live.device:
             self.scaled = torch.empty_like(live, memory_format=torch.contiguous_format)
         scale = p.grid.scale.to(live) if isinstance(p.grid.scale, Tensor) else p.grid.scale

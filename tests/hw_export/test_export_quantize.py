@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import parametrizations, prune
 
-from hw_export import quantize, to_nir
+from hw_export import IntegerNetwork, IntegerSimulator, quantize, to_nir
 from hw_export.quantize.scales import QuantizationError, free_scales
 from hw_export.updates import grids_of
 from spikelfp import nn
@@ -341,3 +341,19 @@ def test_weights_that_are_computed_at_every_run_are_refused(export):
         compute(net[1] if isinstance(net[1], nn.Linear) else net[0])
         with pytest.raises(UserError, match="is computed at every run"):
             export(net)
+
+
+def test_thresholds_that_were_set_after_quantisation_are_refused():
+    net = quantize(dense("zero"), 8, input_scale=16)
+    neurons = next(layer for layer in net if isinstance(layer, nn.LIF))
+    for threshold in (5.0, neurons.threshold + 2):
+        neurons.threshold = threshold
+        for export in (IntegerNetwork.of, IntegerSimulator, lambda net: to_nir(net, None)):
+            with pytest.raises(UserError, match=r"have the threshold .* and were quantised with"):
+                export(net)
+
+
+@pytest.mark.parametrize("export", [quantize, grids_of, lambda net: to_nir(net, None)])
+def test_a_network_without_values_is_refused(export):
+    with pytest.raises(UserError, match="device meta"):
+        export(dense("zero").to("meta"))

@@ -7,6 +7,7 @@ import errno
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import prune
 from updates_nets import nudge, recorded, same, small
 
 from hw_export import quantize
@@ -260,3 +261,32 @@ def test_an_appended_record_starts_where_the_last_whole_one_ended(tmp_path):
     file.append(b"\x01")
     file.close()
     assert b"left" not in (tmp_path / "a").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_every_kind_of_floats_is_recorded_as_it_is_rounded(tmp_path, net, random, dtype):
+    net = net.to(dtype)
+    recorder = UpdateRecorder(net, tmp_path / "a", input_scale=255)
+    for _ in range(4):
+        nudge(net, random, 0.02)
+        recorder.step()
+        live = dict(net.named_parameters())
+        for p in recorder.base.parameters:
+            assert np.array_equal(recorder.image().arrays[p.name], p.integers(live[p.name])), p.name
+    recorder.close()
+    assert same(replay(tmp_path / "a"), recorder.image())
+
+
+def test_a_parameter_that_is_renamed_during_a_recording_is_told(tmp_path, net):
+    recorder = UpdateRecorder(net, tmp_path / "a")
+    layer = next(layer for layer in net if isinstance(layer, nn.Linear))
+    prune.l1_unstructured(layer, "weight", 0.5)
+    with pytest.raises(UserError, match="has it no more"):
+        recorder.step()
+
+
+def test_a_network_that_cannot_be_trained_is_not_recorded(tmp_path):
+    with torch.inference_mode():
+        net = small()
+    with pytest.raises(UserError, match="inference_mode"):
+        UpdateRecorder(net, tmp_path / "a")
