@@ -27,9 +27,7 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     """
     found = graph.chain(checks.network(net))
     if any(parameter.is_meta for parameter in net.parameters()):
-        raise UserError(
-            "the network lies on the device meta and holds no weights: load them first"
-        )
+        raise UserError("the network lies on the device meta and holds no weights: load them first")
     seen: dict[torch.nn.Module, str] = {}
     for name, layer in net.named_modules(remove_duplicate=False):
         if layer in seen:

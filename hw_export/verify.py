@@ -130,7 +130,8 @@ def verify(
     if isinstance(simulators, str) or not isinstance(simulators, Iterable | None):
         raise UserError(f"simulators are a list of names, such as ['norse', 'sinabs'], got {brief(simulators)}")
     chosen = [
-        s if isinstance(s, Simulator) else SIMULATORS[s] for s in (SIMULATORS if simulators is None else simulators)
+        each if callable(getattr(each, "run", None)) else SIMULATORS[each]
+        for each in (SIMULATORS if simulators is None else simulators)
     ]
     checks.finite("inputs", inputs)
     names = [name for name, layer in leaves(net) if isinstance(layer, nn.LIF)]
