@@ -290,3 +290,32 @@ def test_a_network_that_cannot_be_trained_is_not_recorded(tmp_path):
         net = small()
     with pytest.raises(UserError, match="inference_mode"):
         UpdateRecorder(net, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"bits": 4}, "has bits 8, not 4"),
+        ({"every": 3}, "has every 2, not 3"),
+        ({"grids": "coarser"}, "a grid of its own, not the grid that is given"),
+    ],
+)
+def test_options_that_a_resumed_stream_contradicts(tmp_path, net, options, text):
+    UpdateRecorder(net, path := tmp_path / "a", every=2).close()
+    before = path.read_bytes()
+    if "grids" in options:
+        options = {"grids": grids_of(net, 8, headroom=2)}
+    with pytest.raises(UserError, match=text):
+        UpdateRecorder(net, path, resume=True, **options)
+    assert path.read_bytes() == before
+    with UpdateRecorder(net, path, resume=True, bits=8, every=2) as again:
+        assert again.every == 2
+    UpdateRecorder(net, path, resume=True, grids=again.base.grids).close()
+
+
+@pytest.mark.parametrize("option", [{"bits": 8}, {"clip": "max"}, {"headroom": 2.0}, {"input_scale": 4}])
+def test_options_without_effect_beside_grids(tmp_path, net, option):
+    with pytest.raises(UserError, match=f"so that {next(iter(option))} has no effect"):
+        UpdateRecorder(net, tmp_path / "a", grids=grids_of(net, 8), **option)
+    with pytest.raises(UserError, match="base is the image from which a stream began that is resumed"):
+        UpdateRecorder(net, tmp_path / "a", base=IntegerImage.of(net, grids_of(net)))
