@@ -129,10 +129,7 @@ def verify(
     """
     if isinstance(simulators, str) or not isinstance(simulators, Iterable | None):
         raise UserError(f"simulators are a list of names, such as ['norse', 'sinabs'], got {brief(simulators)}")
-    chosen = [
-        each if callable(getattr(each, "run", None)) else SIMULATORS[each]
-        for each in (SIMULATORS if simulators is None else simulators)
-    ]
+    chosen = [_simulator(each) for each in (SIMULATORS if simulators is None else simulators)]
     checks.finite("inputs", inputs)
     names = [name for name, layer in leaves(net) if isinstance(layer, nn.LIF)]
     neurons = read_chain(nir_path, delays=True).neurons
@@ -145,6 +142,10 @@ def verify(
             raise DataError(f"{nir_path}: {neuron.name!r} is {neuron.shape}, layer {name!r} of the network {shape}")
     nodes = {neuron.name: name for name, neuron in zip(names, neurons, strict=True)}
     return [_compare(simulator, net, Path(nir_path), inputs, ours, nodes) for simulator in chosen]
+
+
+def _simulator(given: Any) -> Simulator:
+    return given if callable(getattr(given, "run", None)) else SIMULATORS[given]
 
 
 def _compare(
