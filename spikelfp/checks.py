@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +60,60 @@ def count(name: str, value: Any) -> int:
     if number > LARGEST:
         raise UserError(f"{name} must be at most {LARGEST}, got {brief(value)}")
     return number
+
+
+def number(name: str, value: Any) -> float:
+    """Return one finite real number as a float.
+
+    Args:
+        name: of the argument, for the error.
+        value: the number; true and false are none, and texts neither.
+
+    Raises:
+        UserError: for anything else.
+    """
+    try:
+        found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{name} is a finite number, got {brief(value)}")
+    return found
+
+
+def sizes(name: str, value: Any) -> tuple[int, ...]:
+    """Return the sizes of the axes of a shape.
+
+    Args:
+        name: of the argument, for the error.
+        value: a sequence of whole numbers of at least 1, or an array or tensor of them.
+
+    Raises:
+        UserError: for anything else, one number alone among them.
+    """
+    found = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(found, (str, bytes)) or not isinstance(found, Sequence) or not found:
+        raise UserError(f"{name} is a tuple of sizes, such as (2, 34, 34) or (700,), got {brief(value)}")
+    return tuple(count(f"each size of {name}", size) for size in found)
+
+
+def path(name: str, value: Any) -> Path:
+    """Return the path of a file or folder.
+
+    Args:
+        name: of the argument, for the error.
+        value: text, or an object such as ``pathlib.Path``.
+
+    Raises:
+        UserError: for anything else, bytes and an empty text among them.
+    """
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text:
+        raise UserError(f"{name} is a path, a text or a pathlib.Path, got {brief(value)}")
+    return Path(value)
 
 
 def truth(name: str, value: Any) -> bool:
