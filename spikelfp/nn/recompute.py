@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import NeuronNode, check_pass, earners, forward_class, keep_node
+from spikelfp.functional.once import no_second_derivative
 from spikelfp.functional.propagation import find, send_back
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat, time_slice
 from spikelfp.kernels.choice import EventChoice, choices
@@ -130,7 +130,7 @@ class Recomputation(Function):
         return results
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, message: Tensor | None, *to_final: Tensor | None) -> tuple[Tensor | None, ...]:
         reward = None
         if issubclass(forward_class(ctx), NeuronNode):
