@@ -187,12 +187,18 @@ def no_classes(reward: Reward) -> UserError:
 
 
 def check_outputs(name: str, outputs: Any) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are a tensor of floats."""
+    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are a dense tensor of floats."""
     if not isinstance(outputs, Tensor):
         state = ": net.run(x, state) returns them with the state, outputs, state = net.run(…)"
         raise ShapeError(
             f"{name} takes outputs and labels, and the outputs are {type(outputs).__name__}, not a tensor"
             f"{state if isinstance(outputs, tuple) else ''}"
+        )
+    if not outputs.is_floating_point() or outputs.layout is not torch.strided:
+        cure = "outputs.to_dense()" if outputs.is_floating_point() else "outputs.float(), spikes being 0.0 and 1.0"
+        raise ShapeError(
+            f"{name} takes dense outputs of floating-point numbers, got {outputs.dtype}, "
+            f"{str(outputs.layout).removeprefix('torch.')}: {cure}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
+from spikelfp.checks import whole
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import check_name
 from spikelfp.rewards.base import check_classes, class_numbers, from_front, masked, no_classes, to_front, whole_numbers
@@ -197,7 +198,7 @@ class FromMetric(GlobalReward):
         magnitude: bool | None = None,
     ) -> None:
         super().__init__(convergence, magnitude)
-        if window is not None and window < 1:
+        if window is not None and whole("the window of a metric", window, None) < 1:
             raise UserError(f"a window holds at least one step, got {window}")
         check_name("reference", reference, get_args(Reference))
         self.metric, self.window, self.reference = metric, window, reference
@@ -205,7 +206,7 @@ class FromMetric(GlobalReward):
     def target(self, outputs: Tensor, labels: Any) -> Any:
         """Return the labels as they are, checked to be one for each sample."""
         name = type(self).__name__
-        if outputs.dim() not in (2, 3) or outputs.shape[-1] < 2:
+        if outputs.dim() not in (2, 3) or outputs.shape[-1] < 2 or not len(outputs):
             raise ShapeError(f"{name} takes outputs [T, B, C] or [B, C] of two or more classes, got {_shape(outputs)}")
         if len(labels) != outputs.shape[-2]:
             raise ShapeError(f"{name} takes labels for {outputs.shape[-2]} samples, got {len(labels)}")
@@ -349,7 +350,7 @@ class F1(FromMetric):
         convergence: str | Convergence | None = None,
         magnitude: bool | None = None,
     ) -> None:
-        if positive is not None and positive < 0:
+        if positive is not None and whole("the positive class", positive, None) < 0:
             raise UserError(f"the positive class is a class number, got {positive}")
         super().__init__(F1Score(positive), reference=reference, convergence=convergence, magnitude=magnitude)
         self.positive = positive
