@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, methods, step_weights
+from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, check_object, methods, step_weights
 from spikelfp.methods.spike_rate import RateTarget, slopes
 from spikelfp.registry import check_name
 from spikelfp.rewards.base import takes
@@ -90,6 +90,12 @@ class GradientDescent(Method):
         rate: RateTarget | None = None,
     ) -> None:
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
+        check_object("the rate target", rate, RateTarget, "methods.RateTarget(0.1)")
+        if not callable(loss):
+            raise UserError(
+                f"the loss of a method is a function (outputs, labels), such as methods.rate_cross_entropy, got "
+                f"{loss!r:.80}; names go to trainers"
+            )
         self.rule = Gradient() if rule is None else rule
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule
         if not getattr(last, "of_gradients", False):

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.func import functional_call
 
+from spikelfp.checks import whole
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import NeuronNode, check_pass, earners, forward_class, keep_node
 from spikelfp.functional.once import no_second_derivative
@@ -456,7 +457,7 @@ def check_recomputable(net: torch.nn.Module, training: bool | None = None) -> No
 def _part_length(steps: int | None, total: int) -> int:
     if steps is None:
         return math.isqrt(max(total, 1) - 1) + 1
-    if steps < 1:
+    if whole("the number of steps of a part", steps, None) < 1:
         raise UserError(f"a part of a sequence has at least one step, got steps={steps}")
     return steps
 
