@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
-from spikelfp.errors import KeywordError, UnknownNameError
+from spikelfp.errors import KeywordError, UnknownNameError, UserError
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=type)
@@ -103,11 +103,12 @@ def checked_keywords(*more: Callable[..., Any]) -> Callable[[Called], Called]:
 
 
 def check_constructors(*classes: type) -> None:
-    """Let classes suggest the nearest keyword where they are made with an unknown one.
+    """Let classes check the keywords and truth values that they are made with.
 
-    The keywords that a constructor passes on as ``**keywords`` are those of the constructors of its base classes. A
-    constructor whose last base class takes any keyword is left alone, and so are those that are inherited from a class
-    outside of ``classes``.
+    An unknown keyword is answered with the nearest one. The keywords that a constructor passes on as ``**keywords`` are
+    those of the constructors of its base classes. A constructor whose last base class takes any keyword is left alone,
+    and so are those that are inherited from a class outside of ``classes``. What is annotated as ``bool`` is true or
+    false: ``learn_beta="no"`` would be true.
 
     Args:
         *classes: classes whose own ``__init__`` is wrapped, once.
@@ -124,6 +125,9 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
     needed = next((n for n, each in enumerate(chain) if not takes_any(each)), len(chain) - 1)
     valid = keywords_of(*chain[: needed + 1])
     places = _places(own)
+    names = list(parameters_of(own))[1:]
+    taken = [item for each in chain[: needed + 1] for item in parameters_of(each).items()]
+    truths = {name for name, p in taken if _is_truth(p.annotation)}
 
     @functools.wraps(own)
     def checked(self: Any, *args: Any, **keywords: Any) -> None:
@@ -135,10 +139,22 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
                 f"{type(self).__name__} takes {places or 'no'} arguments by their place, got {len(args)}: name them, "
                 f"{type(self).__name__}({by_name})"
             )
+        if truths:
+            given = {**dict(zip(names, args, strict=False)), **keywords} if places is not None else keywords
+            for name in truths.intersection(given):
+                # the types are Python's and numpy's; for None the constructor chooses, or says what is wrong
+                if given[name] is not None and type(given[name]).__name__ not in ("bool", "bool_"):
+                    raise UserError(f"{name} of {type(self).__name__} is true or false, got {_shown(given[name])}")
         own(self, *args, **keywords)
 
     checked.checks_keywords = True  # type: ignore[attr-defined]
     return checked
+
+
+def _is_truth(annotation: Any) -> bool:
+    """Whether an annotation, which may be a text, says ``bool``, or ``bool | None``."""
+    text = annotation if isinstance(annotation, str) else ""
+    return annotation is bool or re.fullmatch(r"bool( \| None)?|Annotated\[bool,.*", text, re.DOTALL) is not None
 
 
 def _places(called: Callable[..., Any]) -> int | None:

@@ -142,6 +142,8 @@ def delta_series(series: Tensor, *, threshold: float = 0.1, off_spike: bool = Fa
     """
     if not threshold > 0:
         raise UserError(f"the delta threshold must be positive, got {threshold}")
+    if not isinstance(series, Tensor):
+        raise ShapeError(f"a time series is a tensor [T, B, …], got {type(series).__name__}: torch.as_tensor(series)")
     if series.ndim == 0 or len(series) == 0:
         raise ShapeError(f"a time series needs at least one step, got shape {list(series.shape)}")
     check_images(series, len(series))

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from spikelfp.errors import UserError
 from spikelfp.machine import empty
@@ -88,7 +87,6 @@ class Rounded(Function):
         return out.round_().clamp_(grid.low, grid.high).mul_(scale)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
 
@@ -107,7 +105,6 @@ class Represented(Function):
         return torch.where(values == 0, grid.scale / 4, values)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
 

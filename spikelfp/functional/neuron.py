@@ -36,6 +36,7 @@ from spikelfp.functional.credit import (
     stacked_heard,
 )
 from spikelfp.functional.lif import PAPER_MARGIN, Constant
+from spikelfp.functional.once import no_second_derivative
 from spikelfp.kernels import scan_for
 
 
@@ -85,7 +86,6 @@ class Enter(Function):
         return membrane.view_as(membrane)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, message: Tensor) -> Tensor:
         return message
 
@@ -177,7 +177,7 @@ class LeakyIntegration(Function):
         return scan_for(current).integrate(current, start, beta, False)
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         if ctx.local:
             return message, None, None, None

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
+from spikelfp.checks import truth
 from spikelfp.errors import GraphError, LearningWarning, NonFiniteError, ShapeError, UserError
 from spikelfp.functional.credit import (
     MOVES,
@@ -109,6 +110,7 @@ def send_rewards(
         the parameters that led to the outputs.
     """
     check_start(eps, default_eps, weight)
+    truth("retain_graph", retain_graph)
     roots = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     rewards = list(reward) if isinstance(reward, (list, tuple)) else [reward]
     if len(roots) != len(rewards):
@@ -159,6 +161,11 @@ def _checked(outputs: Tensor, reward: Tensor) -> Tensor:
                 "propagate takes tensors: propagate(outputs, reward), where reward is "
                 f"rewards.SpikeSequence()(outputs, labels) or the like; the {what} given are {type(given).__name__}"
             )
+    if outputs.is_nested or reward.is_nested:
+        raise UserError(
+            "outputs and reward are plain tensors, got nested ones: propagate([a, b], [reward_of_a, reward_of_b]) "
+            "takes several outputs"
+        )
     if outputs.grad_fn is None:
         raise UserError(
             "the outputs carry no graph to propagate through: run the network outside torch.no_grad() "
@@ -390,6 +397,8 @@ def _product(node: Node) -> NodeKind:
     children = [child for child, _ in node.next_functions]
     name = node.name()
     if name.startswith("Div"):
+        if getattr(node, "_saved_rounding_mode", None) is not None:
+            raise _refusal(node, "rounds, through which no reward comes back: reward what it was given")
         if len(children) > 1 and children[1] is not None:
             raise _refusal(node, "divides by a signal, for which there is no rule")
         return NodeKind.THROUGH
@@ -485,7 +494,13 @@ def _check_below(starts: list[Node], neurons: set[Node], weights: list[Tensor]) 
 
 
 def _check_inside(node: Node, kind: NodeKind) -> None:
-    """Refuse an operation that stands for a whole network and has found something without a rule in it."""
+    """Refuse what a node does beyond its kind.
+
+    It stands for a whole network and has found something without a rule in it, or it multiplies signals where others
+    of its kind add them up.
+    """
+    if kind == NodeKind.THROUGH and getattr(node, "_saved_reduce", None) == "prod":
+        raise _refusal(node, "multiplies signals, for which there is no rule")
     refusal = getattr(node, "refusal", None) if kind in (NodeKind.OWN, NodeKind.NEURONS) else None
     if refusal is not None:
         raise UserError(refusal)

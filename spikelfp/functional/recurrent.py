@@ -37,6 +37,7 @@ from torch.autograd.function import once_differentiable
 from spikelfp import kernels
 from spikelfp.functional.credit import MagnitudeStep, NeuronNode, keep_node
 from spikelfp.functional.lif import PAPER_MARGIN, Constant, LIFParameters, carried
+from spikelfp.functional.once import no_second_derivative
 from spikelfp.functional.sequence import is_constant
 from spikelfp.kernels import numba_scan
 from spikelfp.kernels.events.linear import cache_events
@@ -295,7 +296,7 @@ class _GradientRun(Function):
         return _forward(ctx, current, weight, bias, (fired, start, synapse), kernel, constants, listed)
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, grad: Tensor | None, final: Tensor | None, synapse: Tensor | None = None) -> Any:
         membrane, weight, fired, start = ctx.saved_tensors
         if grad is None and final is None and synapse is None:

@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from spikelfp import checks
+from spikelfp.checks import whole
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.terminal import brief
 
@@ -126,8 +125,9 @@ def constant(images: Tensor, steps: int) -> Tensor:
         raise UserError(
             f"constant takes a tensor [B, …] and steps, got {type(images).__name__}: torch.as_tensor(images)"
         )
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise UserError(f"steps is a whole number, got {steps!r}")
+    if is_sparse(images):
+        raise UserError(f"constant takes a dense tensor [B, …], got one of layout {images.layout}: images.to_dense()")
+    steps = whole("steps", steps, None)
     if steps < 1:
         raise UserError(f"a sequence needs at least one step, got steps={steps}")
     return repeat(images, steps)
@@ -169,7 +169,12 @@ def check_images(images: Tensor, steps: int, unit_range: bool = False) -> None:
         fits = False
     if not fits:
         raise UserError(f"steps must be a whole number of at least 1, got {brief(steps)}")
-    if not checks.tensor("images", images).is_floating_point():
+    if not isinstance(images, Tensor) or is_sparse(images):
+        got = f"layout {images.layout}" if isinstance(images, Tensor) else type(images).__name__
+        raise ShapeError(
+            f"images to encode are a dense tensor [B, …], got {got}: torch.as_tensor(images) or images.to_dense()"
+        )
+    if not images.is_floating_point():
         raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
     if not unit_range and torch.isfinite(images.sum()):
         return  # a single pass in the usual case: NaN and infinity stay in a sum
@@ -209,7 +214,6 @@ class _Repeat(Function):
         return step.unsqueeze(0).expand(steps, *step.shape)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return (grad[0] * len(grad) if is_constant(grad) else grad.sum(0)), None
 

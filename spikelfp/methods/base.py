@@ -209,6 +209,22 @@ def mean_over_steps(values: Tensor, mask: Tensor | None = None, steps: Tensor | 
     return mean if steps is None else mean * (len(values) / steps)
 
 
+def check_object(name: str, value: Any, kind: type | tuple[type, ...], example: str) -> None:
+    """Refuse what is no object of a kind, such as a name or a class; ``None`` stays.
+
+    Args:
+        name: of the argument.
+        value: as given.
+        kind: class, or several.
+        example: call that makes such an object.
+
+    Raises:
+        UserError: with the example.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise UserError(f"{name} of a method is an object, such as {example}, got {value!r:.80}; names go to trainers")
+
+
 REDUCTIONS = ("mean", "sum")
 """Ways to combine the updates of the samples of a batch."""
 

@@ -58,10 +58,11 @@ def learn_directly(layers: Sequence[Module], hidden: Tensor, gradient: Tensor) -
         return False
     if any(p is not None and (p._backward_hooks or p._post_accumulate_grad_hooks) for p in learning):
         return False
-    rows, weight = product.saved_tensors
+    x, weight = product.saved_tensors
     with torch.no_grad():
         messages = _SLOPES[type(layers[1])](gradient, node._saved_result).reshape(-1, len(weight))
         needs = [False, *(p is not None for p in learning), False][:3]
+        rows = x.reshape(-1, x.shape[-1])
         for p, own in zip(learning, dense_gradients(messages, rows, weight, needs)[1:], strict=False):
             if p is None:
                 continue

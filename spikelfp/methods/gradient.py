@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from spikelfp.errors import UserError
-from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, methods, step_weights
+from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, check_object, methods, step_weights
 from spikelfp.methods.spike_rate import RateTarget, slopes
 from spikelfp.registry import check_name
 from spikelfp.rewards.base import takes
@@ -24,6 +24,37 @@ Loss = Callable[..., Tensor]
 A loss that also takes ``weights`` ``[T, B]`` is called with them for sequences of unequal lengths, and is then the sum
 weighted by them.
 """
+
+
+def as_scalar(loss: Loss, found: Any) -> Tensor:
+    """Return what a loss has computed as a scalar tensor; one of a single element, such as snnTorch's, is one.
+
+    Args:
+        loss: the loss.
+        found: its result.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if not isinstance(found, Tensor) or found.numel() != 1 or not found.is_floating_point():
+        got = f"{found.dtype} of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise UserError(
+            f"the loss {_name_of(loss)} returns the mean over steps and batch as a floating-point tensor of one "
+            f"element, got {got}: a class makes a loss first, MSELoss(), and reduction='mean' makes one number of many"
+        )
+    return found.reshape(())
+
+
+def no_graph(loss: Loss) -> UserError:
+    """Make the error for a loss whose result has no graph."""
+    return UserError(
+        f"the loss {_name_of(loss)} returns a value without a graph, from which nothing can learn: leave out detach(), "
+        "item() and argmax, and compute it outside of torch.no_grad()"
+    )
+
+
+def _name_of(loss: Loss) -> str:
+    return str(getattr(loss, "__name__", type(loss).__name__))
 
 
 @methods.register("gradient")
@@ -59,6 +90,12 @@ class GradientDescent(Method):
         rate: RateTarget | None = None,
     ) -> None:
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
+        check_object("the rate target", rate, RateTarget, "methods.RateTarget(0.1)")
+        if not callable(loss):
+            raise UserError(
+                f"the loss of a method is a function (outputs, labels), such as methods.rate_cross_entropy, got "
+                f"{loss!r:.80}; names go to trainers"
+            )
         self.rule = Gradient() if rule is None else rule
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule
         if not getattr(last, "of_gradients", False):
@@ -95,6 +132,8 @@ class GradientDescent(Method):
         steps: Tensor | int | None = None,
     ) -> dict[str, Tensor]:
         loss = self.loss_of(outputs, labels, mask, steps)
+        if outputs.requires_grad and not loss.requires_grad:
+            raise no_graph(self.loss)
         if self.rate is None:
             (loss * share).backward()
             return {"loss": loss.detach()}
@@ -128,17 +167,17 @@ class GradientDescent(Method):
         """
         if mask is not None:
             return self._weighted(outputs, labels, step_weights(mask, steps, outputs.dtype))
-        loss = self.loss(outputs, labels)
+        loss = as_scalar(self.loss, self.loss(outputs, labels))
         return loss if steps is None else loss * (len(outputs) / steps)
 
     def _weighted(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         if not takes(self.loss, "weights"):
-            name = getattr(self.loss, "__name__", type(self.loss).__name__)
+            name = _name_of(self.loss)
             raise UserError(
                 f"the loss {name} takes no weights [T, B] of the steps, which sequences of unequal lengths need: give "
                 "it that argument, as rate_cross_entropy has"
             )
-        return self.loss(outputs, labels, weights=weights)
+        return as_scalar(self.loss, self.loss(outputs, labels, weights=weights))
 
 
 @methods.register("surrogate")

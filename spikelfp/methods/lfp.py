@@ -9,7 +9,7 @@ from torch.nn import Module
 
 from spikelfp.errors import UserError
 from spikelfp.functional.propagation import send_rewards
-from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, mean_over_steps, methods
+from spikelfp.methods.base import REDUCTIONS, Batch, Method, Reduction, check_object, mean_over_steps, methods
 from spikelfp.methods.lfp_forward import check_forward, learn_forward
 from spikelfp.methods.spike_rate import RateTarget
 from spikelfp.options import NOT_AN_OPTION, option
@@ -64,6 +64,9 @@ class LFP(Method):
         credit: Annotated[str | None, NOT_AN_OPTION] = None,
         rate: RateTarget | None = None,
     ) -> None:
+        check_object("the reward", reward, Reward, "rewards.SpikeSequence()")
+        check_object("the rule", rule, (Rule, Composite), "rules.Epsilon()")
+        check_object("the rate target", rate, RateTarget, "methods.RateTarget(0.1)")
         self.reward = reward
         self.credit = None if credit is None else check_name("credit", credit, CREDITS)
         of_rule = "step" if credit == "step" else "scan"

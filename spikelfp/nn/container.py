@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.modules import module as torch_module
+from torch.nn.utils.parametrize import ParametrizationList
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import LayerOutput
 from spikelfp.functional.sequence import is_constant, repeat
-from spikelfp.nn.layer import Layer, check_dense, run_layer
+from spikelfp.nn.layer import Layer, check_called, check_dense, run_layer
 from spikelfp.nn.linear import Conv2d
 from spikelfp.nn.shape import MaxPool2d
 from spikelfp.rules import Gradient, rules_in
@@ -56,6 +57,13 @@ def check_native(net: torch.nn.Module) -> None:
         return
     for name, module in foreign_parts(net):
         kind = type(module)
+        if kind is ParametrizationList:
+            layer, _, weight = name.rpartition(".parametrizations.")
+            raise UserError(
+                f"the {weight} of layer {layer or '(the network itself)'} is computed from other parameters (weight or "
+                "spectral normalisation, …), for which LFP has no rule: make it a parameter "
+                f'(torch.nn.utils.parametrize.remove_parametrizations(layer, "{weight}")), or train by gradients'
+            )
         package, twin = kind.__module__.partition(".")[0], kind.__name__
         instead = f"spikelfp.nn.{twin}" if package == "torch" and twin in _names(Layer) else "a layer of spikelfp.nn"
         raise UserError(
@@ -77,7 +85,8 @@ class Sequential(torch.nn.Sequential, Layer):
 
     in_order = True
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *state: Any) -> Tensor:
+        check_called(self, state)
         self._check_parts()
         for layer, side in zip(self, self._sides(), strict=True):
             if side is None:

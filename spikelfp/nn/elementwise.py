@@ -87,6 +87,8 @@ class Noise(Layer):
         if not self.training or self.sigma == 0:
             return x
         check_dense(self, x)
+        if x.dim() < 2:
+            self._expect(x, 2, "[T, B, …]")
         if is_constant(x):
             return repeat(x[0] + self.sigma * torch.randn_like(x[0]), len(x))
         return x + self.sigma * torch.randn_like(x)

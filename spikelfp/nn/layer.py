@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikelfp.checks import LARGEST, whole
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import neurons_below
 from spikelfp.functional.grid import Grid, Represented, Rounded
@@ -100,8 +101,10 @@ class Layer(HasRule, torch.nn.Module):
 
         Raises:
             UserError: for a layer with neurons inside that has no ``run`` of its own.
+            ShapeError: for a state, which the layer does not have.
         """
         check_forgets_nothing(self)
+        check_stateless(self, state)
         return self(x), None
 
     def saved_repr(self) -> str:
@@ -277,7 +280,38 @@ def run_layer(layer: torch.nn.Module, x: Tensor, state: State) -> tuple[Tensor, 
     if isinstance(layer, Layer):
         return layer.run(x, state)
     check_forgets_nothing(layer)
+    check_stateless(layer, state)
     return layer(x), None
+
+
+def check_called(layer: torch.nn.Module, state: tuple[Any, ...]) -> None:
+    """Refuse a call with a state, as of other packages' neurons: a call starts from rest.
+
+    Args:
+        layer: layer that was called.
+        state: arguments of the call after the input.
+
+    Raises:
+        UserError: with the way to hand over a state.
+    """
+    if state:
+        raise UserError(
+            f"{type(layer).__name__}(x) starts from rest and returns its outputs alone: outputs, state = layer.run(x, "
+            "state) goes on from a state, with x of [T, B, …] (x[None] for a single step) and state None at first"
+        )
+
+
+def check_stateless(layer: torch.nn.Module, state: State) -> None:
+    """Refuse a state for a layer without memory, which would not look at it: the states are those of another network.
+
+    Raises:
+        ShapeError: naming the layer.
+    """
+    if state is not None:
+        raise ShapeError(
+            f"{type(layer).__name__} has no state, and was handed a {type(state).__name__}: states go to the layers "
+            "that returned them, in the same order"
+        )
 
 
 def has_run(module: torch.nn.Module) -> bool:
@@ -341,16 +375,17 @@ def _is_called(module: torch.nn.Module) -> bool:
 
 
 def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) -> None:
-    """Refuse an input that is no tensor of floats, or of another dtype than ``weight``.
+    """Refuse an input that is no tensor of floats, or of another dtype or on another device than ``weight``.
 
     Under autocast torch chooses the dtypes itself.
 
     Raises:
         ShapeError: with what to hand in.
+        UserError: for tensors of ``torch.inference_mode`` where there is something to learn, and within the transforms
+            of ``torch.func``.
     """
+    check_tensor(layer, x)
     kind = type(layer).__name__
-    if not isinstance(x, Tensor):
-        raise ShapeError(f"{kind} takes a tensor [T, B, …], time first, got {type(x).__name__}")
     if not x.is_floating_point():
         raise ShapeError(
             f"{kind} takes floating-point values, got {x.dtype}: spikes are 0.0 and 1.0, x.float() makes them"
@@ -360,6 +395,81 @@ def check_kind(layer: torch.nn.Module, x: Tensor, weight: Tensor | None = None) 
             f"{kind} has weights of {weight.dtype} and was given {x.dtype}: hand it x.to({weight.dtype}), or move the "
             f"network, net.to({x.dtype})"
         )
+    if weight is not None and x.device != weight.device:
+        raise ShapeError(
+            f"{kind} has its weights on {weight.device} and was given an input on {x.device}: hand it "
+            f"x.to({str(weight.device)!r}), or move the network, net.to({str(x.device)!r})"
+        )
+    if torch.compiler.is_compiling():
+        return
+    if torch._C._are_functorch_transforms_active() and _has_own_functions(layer):
+        raise UserError(
+            f"the transforms of torch.func (vmap, grad, jacrev, …) cannot follow a {kind} of this package, whose "
+            "backward pass is its own: loop over the samples; gradients come by loss.backward() or "
+            "torch.autograd.grad, rewards by propagate"
+        )
+    if torch.is_grad_enabled() and weight is not None and (x.is_inference() or weight.is_inference()):
+        what = "an input" if x.is_inference() else "weights"
+        raise UserError(
+            f"{kind} has {what} of torch.inference_mode, whose tensors hand nothing back: make it outside, or a copy, "
+            "x.clone() and copy.deepcopy(net); without training, run the network in torch.no_grad()"
+        )
+
+
+def _has_own_functions(layer: torch.nn.Module) -> bool:
+    """Whether functions of this package are the backward pass of a layer: under LFP rules, and of all neurons."""
+    rule = getattr(layer, "rule", None)
+    return rule is not None and (not rule.of_gradients or getattr(layer, "fires", False) or remembers(layer))
+
+
+def check_tensor(layer: torch.nn.Module, x: Tensor) -> None:
+    """Refuse an input that is no tensor, or a nested one.
+
+    Raises:
+        ShapeError: with what to hand in.
+    """
+    kind = type(layer).__name__
+    if not isinstance(x, Tensor):
+        made = ": torch.as_tensor(x) makes one" if hasattr(x, "__array__") or isinstance(x, list) else ""
+        cure = ": run(x, state) returns outputs and state" if isinstance(x, tuple) else made
+        raise ShapeError(f"{kind} takes a tensor [T, B, …], time first, got {type(x).__name__}{cure}")
+    if x.is_nested:
+        raise ShapeError(
+            f"{kind} takes a tensor [T, B, …], time first, got a nested one: torch.nested.to_padded_tensor(x, 0.0) "
+            "makes one, and sequences of unequal lengths go to trainers by data.arrays(X, y, lengths=…)"
+        )
+
+
+def check_windows(layer: torch.nn.Module, x: Tensor, sizes: Any, padding: Any = 0, dilation: Any = 1) -> None:
+    """Refuse images ``[T, B, C, H, W]`` that are smaller than a window.
+
+    Args:
+        layer: layer that moves the window over the images.
+        x: the images.
+        sizes: height and width of the window, or one number for both.
+        padding: pixels that are added at each side, likewise; "same" leaves no image too small.
+        dilation: distance of the pixels of a window, likewise.
+
+    Raises:
+        UserError: for windows whose sides are no whole numbers of at least 1.
+        ShapeError: with both sizes.
+    """
+    kind = type(layer).__name__
+    sizes = tuple(whole(f"each side of the windows of {kind}", size, 1) for size in _pair(sizes))
+    padding = {"valid": 0, "same": LARGEST}.get(padding, 0) if isinstance(padding, str) else padding
+    each = list(zip(*map(_pair, (sizes, padding, dilation, tuple(x.shape[-2:]))), strict=True))
+    if any(length < 1 or length + 2 * pad < apart * (size - 1) + 1 for size, pad, apart, length in each):
+        tall, wide = (apart * (size - 1) + 1 for size, _, apart, _ in each)
+        more = f", with {_pair(padding)} pixels of padding at each side" if any(_pair(padding)) else ""
+        raise ShapeError(
+            f"{kind} has windows of {tall}×{wide} pixels, which do not fit images of "
+            f"{x.shape[-2]}×{x.shape[-1]} (shape {tuple(x.shape)}){more}: take smaller windows, or fewer layers before "
+            "them that make images smaller"
+        )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value[0], value[-1]) if isinstance(value, tuple | list) else (value, value)
 
 
 def as_given(outputs: Tensor, x: Tensor) -> Tensor:
@@ -432,6 +542,11 @@ def check_current(layer: Layer, x: Tensor, state: Tensor | None) -> tuple[Tensor
         )
     if state.shape != x.shape[1:]:
         raise ShapeError(f"the state handed in has shape {tuple(state.shape)}, a step {tuple(x.shape[1:])}")
+    if x.requires_grad and state.is_inference() and torch.is_grad_enabled():
+        raise UserError(
+            f"{kind} was handed a state of torch.inference_mode, whose tensors hand nothing back: state.clone(), or "
+            "run the steps before in torch.no_grad()"
+        )
     return x, state
 
 

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikelfp.errors import ShapeError
+from spikelfp.checks import whole
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import earners
 from spikelfp.functional.sequence import is_constant, is_sparse, over_time, repeat
 from spikelfp.kernels.events import linear as products
 from spikelfp.kernels.events.conv import conv_choice, convolve
 from spikelfp.kernels.events.conv_kernels import Steps
 from spikelfp.kernels.events.sparse import merge
-from spikelfp.nn.layer import Quantizable, check_kind, spares_silent, sparse_input
+from spikelfp.nn.layer import Quantizable, check_kind, check_windows, spares_silent, sparse_input
 from spikelfp.rules import Rule
 
 
@@ -39,6 +40,7 @@ class Linear(torch.nn.Linear, Quantizable):
         **options: keyword arguments of ``torch.nn.Linear``, such as ``device`` and ``dtype``.
 
     Raises:
+        UserError: for sizes that are no whole numbers.
         ShapeError: for inputs of another shape or dtype.
     """
 
@@ -49,6 +51,8 @@ class Linear(torch.nn.Linear, Quantizable):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, rule: Rule | None = None, **options: Any
     ) -> None:
+        for name, size in (("in_features", in_features), ("out_features", out_features)):
+            whole(f"{name} of {type(self).__name__}", size)
         super().__init__(in_features, out_features, bias, **options)
         self.rule = rule
         self.choice = products.linear_choice()
@@ -91,6 +95,7 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
         **options: keyword arguments of ``torch.nn.Conv2d``.
 
     Raises:
+        UserError: for a stride below 1.
         ShapeError: for inputs of another shape or dtype.
     """
 
@@ -102,6 +107,8 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
 
     def __init__(self, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        if any(stride < 1 for stride in self.stride):
+            raise UserError(f"the stride of a Conv2d is at least 1, got {self.stride}")
         self.rule = rule
         self.choice = conv_choice()
 
@@ -122,6 +129,13 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
             raise ShapeError(
                 f"Conv2d was built for {self.in_channels} input channels, got {x.shape[2]} (shape {tuple(x.shape)})"
             )
+        check_windows(self, x, self.kernel_size, self.padding, self.dilation)
+        if side > 1 and min(self._sides(x)) < side:
+            raise ShapeError(
+                f"MaxPool2d has windows of {side}×{side} pixels, which do not fit the outputs of the Conv2d before it, "
+                f"images of {'×'.join(map(str, self._sides(x)))}: take smaller windows, or fewer layers before them "
+                "that make images smaller"
+            )
         if is_sparse(x):
             x = sparse_input(self, x)
         rule, steps, active_only, heard = self.rule, self._steps(), spares_silent(self.rule, x), earners(x)
@@ -137,6 +151,14 @@ class Conv2d(torch.nn.Conv2d, Quantizable):
     def _as_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None, side: int) -> Tensor:
         out = self._conv_forward(x.to_dense() if x.is_sparse else x, weight, bias)
         return F.max_pool2d(out, side) if side > 1 else out
+
+    def _sides(self, x: Tensor) -> list[int]:
+        """Height and width of the outputs."""
+        if self.padding == "same":
+            return list(x.shape[-2:])
+        padding = (0, 0) if isinstance(self.padding, str) else self.padding
+        geometry = zip(x.shape[-2:], self.kernel_size, self.stride, padding, self.dilation, strict=True)
+        return [(length + 2 * pad - apart * (size - 1) - 1) // step + 1 for length, size, step, pad, apart in geometry]
 
     def _steps(self) -> Steps | None:
         """Strides and padding for the kernels; ``None`` unless the padding is as many zeros on either side."""

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikelfp.checks import whole
 from spikelfp.errors import ShapeError
 from spikelfp.functional.sequence import over_time
 from spikelfp.nn.layer import Layer, check_dense, check_kind
@@ -112,7 +113,7 @@ class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
     """
 
     def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
-        super().__init__(num_features, *arguments, **options)
+        super().__init__(whole("num_features of BatchNorm1d", num_features), *arguments, **options)
         self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,7 +133,7 @@ class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
     """
 
     def __init__(self, num_features: int, *arguments: Any, rule: Rule | None = None, **options: Any) -> None:
-        super().__init__(num_features, *arguments, **options)
+        super().__init__(whole("num_features of BatchNorm2d", num_features), *arguments, **options)
         self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,6 +152,9 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
         *arguments: arguments of ``torch.nn.LayerNorm``.
         rule: rule of this layer alone.
         **options: keyword arguments of ``torch.nn.LayerNorm``.
+
+    Raises:
+        ShapeError: for inputs whose last axes are others; time and batch are never among them.
     """
 
     fires = False
@@ -162,6 +166,12 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
+        axes = tuple(self.normalized_shape)
+        if x.dim() < 2 + len(axes) or tuple(x.shape[-len(axes) :]) != axes:
+            raise ShapeError(
+                f"LayerNorm was built for last axes {list(axes)} of [T, B, …], time and batch not counted, got an "
+                f"input of shape {tuple(x.shape)}"
+            )
         return self.rule.outgoing(over_time(self._normalise if self.rule.constant_statistics else self._plain, x))
 
     def _plain(self, x: Tensor) -> Tensor:

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
+from spikelfp.checks import whole
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import NeuronNode, check_pass, earners, forward_class, keep_node
+from spikelfp.functional.once import no_second_derivative
 from spikelfp.functional.propagation import find, send_back
 from spikelfp.functional.sequence import is_constant, is_sparse, repeat, time_slice
 from spikelfp.kernels.choice import EventChoice, choices
@@ -130,7 +131,7 @@ class Recomputation(Function):
         return results
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, message: Tensor | None, *to_final: Tensor | None) -> tuple[Tensor | None, ...]:
         reward = None
         if issubclass(forward_class(ctx), NeuronNode):
@@ -456,7 +457,7 @@ def check_recomputable(net: torch.nn.Module, training: bool | None = None) -> No
 def _part_length(steps: int | None, total: int) -> int:
     if steps is None:
         return math.isqrt(max(total, 1) - 1) + 1
-    if steps < 1:
+    if whole("the number of steps of a part", steps, None) < 1:
         raise UserError(f"a part of a sequence has at least one step, got steps={steps}")
     return steps
 

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikelfp.checks import whole
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import compact, is_constant, is_sparse, over_time, repeat, replaced
 from spikelfp.kernels.choice import can_run, chosen_events
 from spikelfp.kernels.events.sparse import merge, sparse_average
-from spikelfp.nn.layer import Layer, check_dense, check_kind, sparse_input
+from spikelfp.nn.layer import Layer, check_dense, check_kind, check_tensor, check_windows, sparse_input
 from spikelfp.registry import check_name
 
 
@@ -27,6 +28,10 @@ class MaxPool2d(torch.nn.MaxPool2d, Layer):
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
+        if self.return_indices:
+            raise UserError("MaxPool2d returns its outputs alone here: leave out return_indices")
+        if not self.ceil_mode:
+            check_windows(self, x, self.kernel_size, self.padding, self.dilation)
         return over_time(super().forward, x)
 
     @property
@@ -53,6 +58,8 @@ class AvgPool2d(torch.nn.AvgPool2d, Layer):
     def forward(self, x: Tensor) -> Tensor:
         check_kind(self, x)
         self._expect(x, 5, "[T, B, channels, height, width]")
+        if not self.ceil_mode:
+            check_windows(self, x, self.kernel_size, self.padding)
         return self._of_events(x) if is_sparse(x) else over_time(super().forward, x)
 
     def _of_events(self, x: Tensor) -> Tensor:
@@ -63,8 +70,6 @@ class AvgPool2d(torch.nn.AvgPool2d, Layer):
                 "AvgPool2d pools sparse sequences by windows that touch (stride the kernel size, no padding, no "
                 f"ceil_mode), this one has {self.extra_repr()}; hand it x.to_dense()"
             )
-        if min(x.shape[3] // sizes[0], x.shape[4] // sizes[1]) < 1:
-            raise ShapeError(f"AvgPool2d of windows {sizes} does not fit images of shape {tuple(x.shape[2:])}")
         if not can_run(x, x) or chosen_events() == "never":
             return over_time(super().forward, x.to_dense())
         return sparse_average(x, sizes, self.divisor_override or sizes[0] * sizes[1])
@@ -90,6 +95,7 @@ class Flatten(Layer):
     arguments = ()
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(self, x)
         if is_sparse(x):
             if x.dim() < 3:
                 self._expect(x, 3, "[T, B, …]")
@@ -186,10 +192,13 @@ class Dropout(Layer):
         """
         if not self.training or self.p == 0:
             return x, None
+        check_tensor(self, x)
         if is_sparse(x):
             x = sparse_input(self, x)
         else:
             check_kind(self, x)
+        if x.dim() < 2:
+            self._expect(x, 2, "[T, B, …]")
         shape = list(x.shape[1:])
         if self.of == "channels":
             if x.dim() < 4:
@@ -256,11 +265,13 @@ class FlattenAxes(Layer):
 
     def __init__(self, start: int, end: int) -> None:
         super().__init__()
+        start, end = whole("start", start, None), whole("end", end, None)
         if not 0 <= start <= end:
             raise UserError(f"axes to flatten run from 0 upwards, got {start} to {end}")
         self.start, self.end = start, end
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(self, x)
         if x.dim() - 2 <= self.end:
             raise ShapeError(f"FlattenAxes({self.start}, {self.end}) does not fit a sequence of shape {tuple(x.shape)}")
         if is_sparse(x):

@@ -24,6 +24,36 @@ def check_mask(outputs: Tensor, mask: Tensor) -> None:
         )
 
 
+def numbers_of(what: str, given: Any, like: Tensor) -> Tensor:
+    """Make a tensor of the numbers that a function of somebody else has returned.
+
+    Args:
+        what: the numbers are, for the error.
+        given: as returned.
+        like: tensor whose dtype and device the result gets.
+
+    Raises:
+        UserError: for what are no real numbers; torch would drop imaginary parts.
+    """
+    try:
+        if not torch.as_tensor(given).is_complex():
+            return torch.as_tensor(given, dtype=like.dtype, device=like.device)  # Python's floats have 64 bits
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
+    raise UserError(f"{what} are real numbers, in a tensor, an array or a list, got {kind}")
+
+
+def check_samples(name: str, labels: Any, samples: int) -> None:
+    """Raise :class:`~spikelfp.errors.ShapeError` unless there are labels, of any kind, for each of the samples."""
+    try:
+        count = len(labels)
+    except TypeError:
+        raise ShapeError(f"{name} takes labels for {samples} samples, got {type(labels).__name__}") from None
+    if count != samples:
+        raise ShapeError(f"{name} takes labels for {samples} samples, got {count}")
+
+
 def masked(values: Tensor, mask: Tensor) -> Tensor:
     """Set ``values`` ``[T, B, C]`` to 0 at the steps that the ``mask`` ``[T, B]`` leaves out."""
     return values.masked_fill(~mask.unsqueeze(-1), 0)
@@ -187,12 +217,18 @@ def no_classes(reward: Reward) -> UserError:
 
 
 def check_outputs(name: str, outputs: Any) -> None:
-    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are a tensor of floats."""
+    """Raise :class:`~spikelfp.errors.ShapeError` unless outputs are a dense tensor of floats."""
     if not isinstance(outputs, Tensor):
         state = ": net.run(x, state) returns them with the state, outputs, state = net.run(…)"
         raise ShapeError(
             f"{name} takes outputs and labels, and the outputs are {type(outputs).__name__}, not a tensor"
             f"{state if isinstance(outputs, tuple) else ''}"
+        )
+    if not outputs.is_floating_point() or outputs.layout is not torch.strided:
+        cure = "outputs.to_dense()" if outputs.is_floating_point() else "outputs.float(), spikes being 0.0 and 1.0"
+        raise ShapeError(
+            f"{name} takes dense outputs of floating-point numbers, got {outputs.dtype}, "
+            f"{str(outputs.layout).removeprefix('torch.')}: {cure}"
         )
 
 

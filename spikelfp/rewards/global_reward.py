@@ -23,7 +23,7 @@ from torch import Tensor
 
 from spikelfp.errors import NonFiniteError, ShapeError, UserError
 from spikelfp.registry import check_name
-from spikelfp.rewards.base import Reward, counted, prediction
+from spikelfp.rewards.base import Reward, counted, numbers_of, prediction
 
 Convergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -100,7 +100,7 @@ def factor(convergence: str | Convergence, outputs: Tensor, wanted: Tensor, mask
     rho = spike_count(outputs, wanted, mask) if chosen is spike_count else chosen(outputs, wanted)
     if isinstance(convergence, str):
         return rho
-    rho = torch.as_tensor(rho, dtype=outputs.dtype, device=outputs.device)
+    rho = numbers_of("convergence factors", rho, outputs)
     try:
         rho = rho.expand_as(outputs)
     except RuntimeError:
@@ -232,6 +232,7 @@ class FromCallback(GlobalReward):
         magnitude: multiply the reward by the magnitude of the output; ``None`` chooses by the outputs.
 
     Raises:
+        UserError: for what is no function, and when it returns what are no numbers.
         ShapeError: when the function returns another shape.
         NonFiniteError: when the function returns NaN or infinity.
     """
@@ -244,6 +245,8 @@ class FromCallback(GlobalReward):
         magnitude: bool | None = None,
     ) -> None:
         super().__init__(convergence, magnitude)
+        if not callable(callback):
+            raise UserError(f"FromCallback takes a function (outputs, context), got {callback!r:.80}")
         self.callback = callback
 
     def target(self, outputs: Tensor, labels: Any) -> Any:
@@ -253,7 +256,7 @@ class FromCallback(GlobalReward):
         return labels
 
     def global_reward(self, outputs: Tensor, target: Any) -> Tensor:
-        given = torch.as_tensor(self.callback(outputs, target), dtype=outputs.dtype, device=outputs.device)
+        given = numbers_of("the rewards that a callback returns", self.callback(outputs, target), outputs)
         batch, classes = outputs.shape[-2:]
         if given.shape == (batch,):
             chosen = torch.nn.functional.one_hot(prediction(outputs), classes)

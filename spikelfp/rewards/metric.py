@@ -9,9 +9,20 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
+from spikelfp.checks import whole
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.registry import check_name
-from spikelfp.rewards.base import check_classes, class_numbers, from_front, masked, no_classes, to_front, whole_numbers
+from spikelfp.rewards.base import (
+    check_classes,
+    check_samples,
+    class_numbers,
+    from_front,
+    masked,
+    no_classes,
+    numbers_of,
+    to_front,
+    whole_numbers,
+)
 from spikelfp.rewards.global_reward import Convergence, GlobalReward, initial_reward
 
 Metric = Callable[[Tensor, Any], Any]
@@ -130,7 +141,8 @@ def evaluate(metric: Callable[[Tensor, Any], Any], predictions: Tensor, labels: 
         ShapeError: for a metric that returns neither a number nor a score for each sample.
     """
     try:
-        value = torch.as_tensor(metric(predictions, labels), dtype=torch.float64, device=predictions.device)
+        like = torch.empty((), dtype=torch.float64, device=predictions.device)
+        value = numbers_of(f"the values of the metric {_name(metric)}", metric(predictions, labels), like)
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
@@ -197,7 +209,7 @@ class FromMetric(GlobalReward):
         magnitude: bool | None = None,
     ) -> None:
         super().__init__(convergence, magnitude)
-        if window is not None and window < 1:
+        if window is not None and whole("the window of a metric", window, None) < 1:
             raise UserError(f"a window holds at least one step, got {window}")
         check_name("reference", reference, get_args(Reference))
         self.metric, self.window, self.reference = metric, window, reference
@@ -205,10 +217,9 @@ class FromMetric(GlobalReward):
     def target(self, outputs: Tensor, labels: Any) -> Any:
         """Return the labels as they are, checked to be one for each sample."""
         name = type(self).__name__
-        if outputs.dim() not in (2, 3) or outputs.shape[-1] < 2:
+        if outputs.dim() not in (2, 3) or outputs.shape[-1] < 2 or not len(outputs):
             raise ShapeError(f"{name} takes outputs [T, B, C] or [B, C] of two or more classes, got {_shape(outputs)}")
-        if len(labels) != outputs.shape[-2]:
-            raise ShapeError(f"{name} takes labels for {outputs.shape[-2]} samples, got {len(labels)}")
+        check_samples(name, labels, outputs.shape[-2])
         return labels
 
     def classes(self, scores: Tensor) -> Tensor:
@@ -349,7 +360,7 @@ class F1(FromMetric):
         convergence: str | Convergence | None = None,
         magnitude: bool | None = None,
     ) -> None:
-        if positive is not None and positive < 0:
+        if positive is not None and whole("the positive class", positive, None) < 0:
             raise UserError(f"the positive class is a class number, got {positive}")
         super().__init__(F1Score(positive), reference=reference, convergence=convergence, magnitude=magnitude)
         self.positive = positive
@@ -416,17 +427,15 @@ class Perturbation(GlobalReward):
         super().__init__(convergence, magnitude)
         if not (math.isfinite(sigma) and sigma > 0):
             raise UserError(f"sigma must be a finite number above 0, got {sigma}")
-        if pairs < 1:
+        if whole("the number of pairs", pairs, None) < 1:
             raise UserError(f"at least one pair of perturbations is needed, got {pairs}")
         self.metric, self.sigma, self.pairs, self.generator = metric, sigma, pairs, generator
 
     def target(self, outputs: Tensor, labels: Any) -> Any:
         """Return the labels as they are, checked to be one for each sample."""
-        if outputs.dim() < 2 or len(labels) != outputs.shape[-2]:
-            raise ShapeError(
-                f"Perturbation takes outputs [..., B, C] and labels for B samples, got {tuple(outputs.shape)} and "
-                f"{len(labels)}"
-            )
+        if outputs.dim() < 2:
+            raise ShapeError(f"Perturbation takes outputs [..., B, C], got {tuple(outputs.shape)}")
+        check_samples("Perturbation", labels, outputs.shape[-2])
         return labels
 
     def reward(self, outputs: Tensor, target: Any, mask: Tensor | None = None) -> Tensor:

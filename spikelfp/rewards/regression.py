@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from abc import abstractmethod
 from typing import Any
 
@@ -66,9 +67,9 @@ class Huber(ErrorReward):
     """
 
     def __init__(self, delta: float = 1.0) -> None:
-        if not (math.isfinite(delta) and delta > 0):
-            raise UserError(f"the delta of the Huber reward must be a finite number above 0, got {delta}")
-        self.delta = delta
+        if isinstance(delta, bool) or not isinstance(delta, numbers.Real) or not 0 < delta < math.inf:
+            raise UserError(f"the delta of the Huber reward must be a finite number above 0, got {delta!r}")
+        self.delta: float = delta
 
     def step(self, error: Tensor) -> Tensor:
         return error.clamp(-self.delta, self.delta)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from spikelfp import kernels
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import PAPER_MARGIN, Constant, LIFParameters, carried, check_number, total_like
+from spikelfp.functional.once import no_second_derivative
 from spikelfp.registry import Registry
 from spikelfp.rules.base import Activation, LinearMap, Rule, heaviside
 
@@ -88,7 +88,6 @@ class ZeroDerivative(Function):
         return heaviside(z)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return torch.zeros_like(grad)
 
@@ -110,7 +109,7 @@ class MembraneScan(Function):
         return membrane
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         membrane, start = ctx.saved_tensors
         p = ctx.parameters
@@ -195,7 +194,6 @@ class SmoothSpike(Function):
         return heaviside(z)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (z,) = ctx.saved_tensors
         wide = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z

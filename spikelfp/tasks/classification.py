@@ -18,6 +18,7 @@ from spikelfp.rewards import Reward, Softmax, SpikeSequence
 from spikelfp.rewards.base import (
     Smoothing,
     check_classes,
+    check_outputs,
     check_smoothing,
     class_numbers,
     masked,
@@ -59,6 +60,7 @@ def rate_cross_entropy(
         ShapeError: for labels that are no classes.
         UserError: for an α outside [0, 1).
     """
+    _check_loss("rate", outputs, labels, weights)
     labels = class_numbers(labels, outputs.shape[-1])
     steps, repeated, alpha = outputs.flatten(0, 1), labels.repeat(len(outputs)), check_smoothing(label_smoothing)
     if weights is None:
@@ -83,6 +85,7 @@ def count_cross_entropy(
         ShapeError: for labels that are no classes.
         UserError: for an α outside [0, 1).
     """
+    _check_loss("count", outputs, labels, weights)
     labels, alpha = class_numbers(labels, outputs.shape[-1]), check_smoothing(label_smoothing)
     if weights is None:
         return cross_entropy(outputs.sum(0), labels, label_smoothing=alpha)
@@ -109,13 +112,34 @@ def binary_cross_entropy(
         ShapeError: for labels that are no classes.
         UserError: for an α outside [0, 1).
     """
-    check_classes("bce", outputs, labels)
+    _check_loss("bce", outputs, labels, weights)
     right, alpha = one_hot(labels, outputs.shape[-1]), check_smoothing(label_smoothing)
     target = smoothed(right, alpha, outputs.dtype).expand_as(outputs)
     if weights is None:
         return binary_cross_entropy_with_logits(outputs, target)
     steps = binary_cross_entropy_with_logits(masked(outputs, weights > 0), target, reduction="none").mean(-1)
     return (steps * weights).sum()
+
+
+def _check_loss(name: str, outputs: Tensor, labels: Tensor, weights: Tensor | None) -> None:
+    """Refuse outputs, labels and weights of other shapes, some of which torch would broadcast.
+
+    Raises:
+        ShapeError: with the shapes.
+    """
+    check_outputs(f"the loss {name}", outputs)
+    check_classes(f"the loss {name}", outputs, labels)
+    if outputs.dim() != 3:
+        raise ShapeError(
+            f"the loss {name} takes outputs [T, B, C], got {list(outputs.shape)}: outputs.unsqueeze(0) are those of "
+            "one step"
+        )
+    if weights is not None and (not isinstance(weights, Tensor) or weights.shape != outputs.shape[:2]):
+        got = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        raise ShapeError(
+            f"the weights of the loss {name} are those of steps and samples, a tensor {list(outputs.shape[:2])} here, "
+            f"got {got}; classes have no weights"
+        )
 
 
 def _cross_slope(predicted: Tensor, expected: Tensor) -> Tensor:

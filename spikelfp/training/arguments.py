@@ -21,6 +21,7 @@ from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.functional.lif import FLOOR, MARGIN, Denominator
 from spikelfp.methods import BlockMethod, Method, WarmUp, methods
+from spikelfp.methods.gradient import as_scalar, no_graph
 from spikelfp.nn import Neurons, graph
 from spikelfp.options import described
 from spikelfp.registry import nearest, parameters_of, unknown_name
@@ -417,10 +418,10 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
         labels: labels of these samples, ``[B, …]``.
 
     Raises:
-        UserError: with the shapes that the loss was given.
+        UserError: with the shapes that the loss was given, and for a result that is no real number with a graph.
 
     Warns:
-        LearningWarning: for a loss that is no mean over the samples.
+        LearningWarning: for a loss that is no mean over the samples, and one with parameters of its own.
     """
     loss = own_loss(method)
     if loss is None or outputs.dim() < 2 or len(labels) < 2:
@@ -431,8 +432,20 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
     pair = outputs[:, :1] + apart.view(1, 2, *[1] * (outputs.dim() - 2))
     shapes = f"outputs {list(pair.shape)} and targets {list(labels.shape)}"
     name = getattr(loss, "__name__", type(loss).__name__)
+    learned = isinstance(loss, torch.nn.Module) and sum(p.requires_grad for p in loss.parameters())
+    if learned:
+        warnings.warn(
+            f"the loss {name} has {learned} parameters that require grad, which are not of the network and are not "
+            "trained: requires_grad_(False) says so",
+            LearningWarning,
+            stacklevel=4,
+        )
     try:
-        whole = float(loss(pair, labels))
+        with torch.enable_grad():
+            found = as_scalar(loss, loss(pair.detach().requires_grad_() * 1, labels))
+        if not found.requires_grad:
+            raise no_graph(loss)
+        whole = float(found.detach())
     except UserError:
         raise
     except Exception as error:  # of somebody else's function
@@ -444,7 +457,7 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
     if not labels.is_floating_point():
         return
     try:
-        mean = sum(float(loss(pair[:, [own]], labels[[own]])) for own in (0, 1)) / 2
+        mean = sum(float(loss(pair[:, [own]], labels[[own]]).detach()) for own in (0, 1)) / 2
     except Exception:  # one sample may be too few for it
         return
     if abs(whole - mean) > 1e-3 * max(abs(whole), abs(mean)):
@@ -521,6 +534,20 @@ def check_trainer(trainer: Trainer) -> None:
     check_training_memory(trainer.net, trainer.optimizer, trainer.device)
     steps, encode = getattr(trainer, "steps", None), getattr(trainer, "encode", None)
     check_learning(trainer.net, trainer.method, steps=steps, encode=encode)
+    check_descends(trainer.optimizer, trainer.method)
+
+
+def check_descends(optimizer: torch.optim.Optimizer, method: Method) -> None:
+    """Refuse an optimiser that maximises, since ``p.grad`` holds what makes the loss smaller, or the reward larger.
+
+    A loss of the user's own may be something to maximise.
+
+    Raises:
+        UserError: for ``maximize=True``.
+    """
+    if own_loss(method) is None and any(group.get("maximize") for group in optimizer.param_groups):
+        what = "rewards smaller: p.grad is minus the update" if method.objective == "reward" else "the loss larger"
+        raise UserError(f"maximize=True of {type(optimizer).__name__} would make {what}; leave it out")
 
 
 @contextmanager

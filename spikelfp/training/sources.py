@@ -234,7 +234,12 @@ def pair(batch: Any) -> tuple[Any, Tensor]:
     x, labels = batch
     if not isinstance(labels, Tensor):
         raise DataError(f"the labels of a batch are a tensor, got {type(labels).__name__}: number the classes from 0")
-    return checked_inputs(x, None if labels.dim() == 0 else len(labels)), _integers(labels)
+    if labels.dim() == 0:
+        raise DataError(
+            "a batch has a label for each of its samples, [B, …], and this one has a single number: give the "
+            "DataLoader a batch_size, or let the data set return whole batches"
+        )
+    return checked_inputs(x, len(labels)), _integers(labels)
 
 
 def checked_inputs(x: Any, count: int | None) -> Any:

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikelfp import data
+from spikelfp import data, nn
 from spikelfp.errors import ShapeError, UnknownNameError, UserError
 
 ALL = ["constant", "delta", "latency", "rate"]
@@ -186,3 +187,23 @@ def test_sequences_stay_on_the_device(name):
     assert x.is_cuda
     if name != "rate":
         assert torch.equal(x.cpu(), data.encode(name, images, 5))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("images", [np.zeros((2, 3), np.float32), [[0.0]], torch.zeros(2, 3).to_sparse()])
+def test_images_that_are_no_dense_tensor(name, images):
+    with pytest.raises(ShapeError, match="images to encode are a dense tensor"):
+        data.encode(name, images, 3)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("steps", ["3", None, True, 2.5])
+def test_steps_that_are_none(name, steps):
+    with pytest.raises(UserError, match=f"steps must be a whole number of at least 1, got {steps!r}"):
+        data.encode(name, torch.rand(2, 3), steps)
+
+
+def test_a_constant_sequence_takes_steps_of_numpy_and_dense_tensors():
+    assert nn.constant(torch.zeros(2, 3), np.int64(4)).shape == (4, 2, 3)
+    with pytest.raises(UserError, match="constant takes a dense tensor"):
+        nn.constant(torch.zeros(2, 3).to_sparse(), 4)

@@ -591,3 +591,38 @@ def test_a_step_loop_learns_what_the_whole_sequence_learns():
             optimizer.step()
         weights.append([p.detach().clone() for p in net.parameters()])
     same(weights[0], weights[1], 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("readout", "message"),
+    [
+        (lambda s: torch.div(s, 0.5, rounding_mode="floor"), "DivBackward2, which rounds"),
+        (lambda s: torch.ones_like(s).scatter_reduce(0, torch.zeros_like(s).long(), s, "prod"), "multiplies signals"),
+    ],
+    ids=["rounded", "product"],
+)
+def test_a_readout_that_is_not_linear_for_its_options(readout, message):
+    """Their derivatives are 0 nearly everywhere, so that updates would be."""
+    outputs = readout(small()(X))
+    with pytest.raises(UserError, match=message):
+        propagate(outputs, torch.ones_like(outputs))
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "amax"])
+def test_reductions_that_are_linear_or_choose(how):
+    spikes = small()(X)
+    outputs = torch.zeros_like(spikes).scatter_reduce(0, torch.zeros_like(spikes).long(), spikes, how)
+    propagate(outputs, torch.ones_like(outputs))
+
+
+def test_retain_graph_is_a_truth_value():
+    spikes = small()(X)
+    with pytest.raises(UserError, match="retain_graph is true or false, got 'no'"):
+        propagate(spikes, torch.ones_like(spikes), retain_graph="no")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_outputs_are_refused():
+    spikes = small()(X)
+    with pytest.raises(UserError, match="plain tensors, got nested ones"):
+        propagate(torch.nested.as_nested_tensor([spikes[0], spikes[1]]), spikes)

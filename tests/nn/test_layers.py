@@ -2,11 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from reference import RESETS
+from torch.nn.utils import parametrizations
 
-from spikelfp import models, nn, propagate
+from spikelfp import methods, models, nn, propagate, rewards, rules
 from spikelfp.errors import ShapeError, UserError
 
 
@@ -184,3 +186,144 @@ def test_models_refuse_what_they_cannot_be():
         models.lif_mlp([10])
     with pytest.raises(UserError, match="did you mean 'avg'"):
         models.lif_lenet(pool="avgg")
+
+
+def nested():
+    return torch.nested.nested_tensor([torch.rand(3, 4), torch.rand(2, 4)])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layer", [nn.Flatten(), nn.FlattenAxes(0, 1), nn.Dropout(0.5), nn.Linear(4, 3), nn.LIF()])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 3, 4), np.float32), r"got ndarray: torch.as_tensor\(x\)"),
+        ([[[0.0]]], r"got list: torch.as_tensor\(x\)"),
+        ((torch.zeros(2, 3, 4), None), "got tuple: run"),
+        (nested, "got a nested one"),
+    ],
+    ids=["array", "list", "tuple", "nested"],
+)
+def test_only_plain_tensors_are_taken(layer, x, message):
+    with pytest.raises(ShapeError, match=rf"{type(layer).__name__} takes a tensor .*{message}"):
+        layer(x() if callable(x) else x)
+
+
+def test_tensors_of_inference_mode_are_refused_where_something_learns():
+    layer, x = nn.Linear(4, 3), torch.rand(2, 3, 4)
+    with torch.inference_mode():
+        spared, made, (_, state) = x.clone(), nn.Linear(4, 3), nn.LIF().run(torch.rand(2, 3, 3))
+    for refused in (lambda: layer(spared), lambda: made(x), lambda: nn.LIF().run(layer(x), state)):
+        with pytest.raises(UserError, match="inference_mode, whose tensors hand nothing back"):
+            refused()
+    with torch.no_grad():
+        assert torch.equal(layer(spared), layer(x))
+    assert layer.requires_grad_(False)(x.clone().requires_grad_()).requires_grad
+
+
+def test_another_device_is_told():
+    with pytest.raises(ShapeError, match="weights on cpu and was given an input on meta"):
+        nn.Linear(4, 3)(torch.rand(2, 3, 4, device="meta"))
+
+
+def test_transforms_of_torch_func_are_refused_where_they_cannot_follow():
+    x = torch.rand(2, 5, 3, 4)
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    with pytest.raises(UserError, match=r"torch.func .* cannot follow a Linear"):
+        torch.vmap(net)(x)
+    rules.attach(net, rules.Gradient())
+    torch.testing.assert_close(torch.vmap(net)(x)[1], net(x[1]))
+    with pytest.raises(UserError, match=r"torch.func .* cannot follow a LIF"):
+        torch.vmap(nn.LIF(rule=rules.Surrogate()))(x)
+
+
+@pytest.mark.parametrize("layer", [nn.LIF(), nn.RecurrentLIF(4), nn.Sequential(nn.LIF())])
+def test_a_call_with_a_state_says_how_to_go_on(layer):
+    with pytest.raises(UserError, match=r"starts from rest .* outputs, state = layer.run\(x, state\)"):
+        layer(torch.rand(2, 3, 4), torch.rand(3, 4))
+
+
+@pytest.mark.parametrize("plain", [nn.Linear(4, 4), torch.nn.Identity(), nn.Flatten()])
+def test_a_state_for_a_layer_without_one_is_refused(plain):
+    net, x = nn.Sequential(plain, nn.LIF()), torch.rand(2, 3, 4)
+    _, state = net.run(x)
+    with pytest.raises(ShapeError, match=f"{type(plain).__name__} has no state, and was handed a Tensor"):
+        net.run(x, state[::-1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv2d(1, 2, 5), "Conv2d has windows of 5×5 pixels, which do not fit images of 4×4"),
+        (lambda: nn.Conv2d(1, 2, 3, padding=1, dilation=3), r"windows of 7×7 .* 4×4 .* \(1, 1\) pixels of padding"),
+        (lambda: nn.MaxPool2d(5), "MaxPool2d has windows of 5×5 pixels, which do not fit images of 4×4"),
+        (lambda: nn.AvgPool2d((1, 5)), "AvgPool2d has windows of 1×5 pixels, which do not fit images of 4×4"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3)), "MaxPool2d has windows of 3×3 .* images of 2×2"),
+        (lambda: nn.MaxPool2d(0), "each side of the windows of MaxPool2d is a whole number of at least 1, got 0"),
+        (lambda: nn.MaxPool2d(2, return_indices=True), "leave out return_indices"),
+        (lambda: nn.Conv2d(1, 2, 3, stride=0), "stride of a Conv2d is at least 1"),
+    ],
+)
+def test_windows_that_do_not_fit(make, message):
+    with pytest.raises(UserError, match=message):
+        make()(torch.rand(2, 3, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(1, 2, 5, padding="same"), nn.Conv2d(1, 2, 6, padding=1), nn.MaxPool2d(5, ceil_mode=True),
+        nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.MaxPool2d(4)),
+        nn.Sequential(nn.Conv2d(1, 2, 3, padding="valid"), nn.MaxPool2d(2)),
+    ],
+)  # fmt: skip
+def test_windows_that_just_fit(layer):
+    x = torch.rand(2, 3, 1, 4, 4)
+    parts = list(layer) if isinstance(layer, nn.Sequential) else [layer]
+    expected = x[1]
+    for part in parts:
+        expected = getattr(torch.nn, type(part).__name__).forward(part, expected)
+    torch.testing.assert_close(layer(x)[1], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Linear("4", 3), lambda: nn.Linear(4, -1), lambda: nn.Linear(4, 2.5), lambda: nn.Linear(True, 3),
+        lambda: nn.BatchNorm1d(-1), lambda: nn.BatchNorm2d("3"), lambda: nn.FlattenAxes("0", 1),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_none(make):
+    with pytest.raises(UserError, match="is a whole number"):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.LIF(learn_beta="no"), lambda: nn.RecurrentLIF(4, learn_beta=1), lambda: nn.Sigmoid("no"),
+        lambda: nn.Linear(4, 3, "no"), lambda: nn.Conv2d(1, 2, 3, bias="no"), lambda: nn.BatchNorm1d(3, affine="no"),
+        lambda: rules.Epsilon(constant_statistics="no"), lambda: rewards.CorrectClass(magnitude="no"),
+        lambda: rewards.SpikeSequenceV1("no"), lambda: methods.LFP(rewards.Softmax(), cap_rewards="no"),
+    ],
+)  # fmt: skip
+def test_truth_values_that_are_none(make):
+    with pytest.raises(UserError, match=r"is true or false, got ('no'|1)"):
+        make()
+
+
+def test_truth_values_of_numpy():
+    assert nn.LIF(learn_beta=np.True_).learn_beta
+    assert not nn.LIF(learn_beta=np.False_).learn_beta
+
+
+@pytest.mark.parametrize("parametrize", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_a_computed_weight_is_named_with_its_cure(parametrize):
+    net = nn.Sequential(nn.Linear(4, 3), nn.LIF())
+    parametrize(net[0])
+    with pytest.raises(
+        UserError, match=r"the weight of layer 0 is computed .*remove_parametrizations\(layer, .weight.\)"
+    ):
+        net(torch.rand(2, 3, 4))
+    rules.attach(net, rules.Surrogate())
+    assert net(torch.rand(2, 3, 4)).requires_grad

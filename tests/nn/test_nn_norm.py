@@ -180,3 +180,16 @@ def test_other_channels_and_empty_batches_are_refused(make, options):
     with pytest.raises(ShapeError, match="this one is empty"):
         layer(torch.rand(5, 0, 3, *side))
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [((4,), (5, 2, 3)), ((4,), (5, 2, 1)), ((2, 4), (5, 2, 4)), ((10, 4), (5, 2, 4)), ((4,), (2, 4)), ((4,), (4,))],
+    ids=["other features", "features that broadcast", "the batch", "time and batch", "no time", "no batch"],
+)
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+def test_layer_norm_takes_the_axes_it_was_built_for(axes, shape, statistics, affine):
+    rule = rules.Epsilon(constant_statistics=statistics)
+    with pytest.raises(ShapeError, match=r"last axes .* time and batch not counted"):
+        nn.LayerNorm(axes, elementwise_affine=affine, rule=rule)(torch.randn(shape))

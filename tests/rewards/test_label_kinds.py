@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikelfp import methods, rewards
-from spikelfp.errors import ShapeError
+from spikelfp.errors import ShapeError, UserError
 from spikelfp.rewards.edit_distance import edit_distance, edit_distance_counterfactuals
 from spikelfp.rewards.metric import F1Score
 
@@ -123,3 +123,48 @@ def test_labels_that_are_no_integers_are_refused_though_they_are_whole(kind):
             reward(spikes(1 if isinstance(reward, rewards.Binary) else CLASSES), labels)
     with pytest.raises(ShapeError, match="integers"):
         methods.losses["rate"](spikes(), labels)
+
+
+@pytest.mark.parametrize("reward", BY_CLASS.values(), ids=BY_CLASS)
+@pytest.mark.parametrize("kind", [torch.uint8, torch.bool, torch.int64, torch.complex64])
+def test_outputs_that_are_no_floats_are_refused(reward, kind):
+    """In uint8, 0 − 1 is 255."""
+    with pytest.raises(ShapeError, match=f"takes dense outputs of floating-point numbers, got {kind}"):
+        reward(spikes().to(kind), torch.zeros(SAMPLES, dtype=torch.int64))
+
+
+def test_sparse_outputs_are_refused():
+    with pytest.raises(ShapeError, match=r"got torch.float64, sparse_coo: outputs.to_dense\(\)"):
+        rewards.SpikeSequence()(spikes().to_sparse(), torch.zeros(SAMPLES, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", sorted(methods.losses))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.zeros(SAMPLES, CLASSES, dtype=torch.int64)}, r"labels \[B\], got"),
+        ({"labels": torch.zeros(SAMPLES - 1, dtype=torch.int64)}, r"labels \[B\], got"),
+        ({"labels": [0] * SAMPLES}, "labels as a tensor"),
+        ({"outputs": torch.zeros(SAMPLES, CLASSES)}, r"outputs \[T, B, C\], got"),
+        ({"outputs": torch.zeros(STEPS, SAMPLES, CLASSES, dtype=torch.int64)}, "floating-point numbers"),
+        ({"weights": torch.ones(SAMPLES)}, r"weights of the loss \w+ are those of steps and samples, .* got \[12\]"),
+        ({"weights": torch.ones(CLASSES)}, r"a tensor \[6, 12\] here, got \[4\]; classes have no weights"),
+        ({"weights": [1.0]}, "got list"),
+    ],
+)
+def test_losses_refuse_other_shapes(name, change, message):
+    """Weights ``[B]`` would be broadcast."""
+    given = {"outputs": spikes().float(), "labels": torch.zeros(SAMPLES, dtype=torch.int64)} | change
+    with pytest.raises(ShapeError, match=message):
+        methods.losses[name](**given)
+
+
+def test_a_sequence_without_steps_has_no_outcome():
+    with pytest.raises(ShapeError, match=r"F1 takes outputs"):
+        rewards.F1()(spikes()[:0], torch.zeros(SAMPLES, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("make", [lambda: rewards.F1("no"), lambda: rewards.FromMetric(float, window=1.5)])
+def test_numbers_that_are_none(make):
+    with pytest.raises(UserError, match="is a whole number"):
+        make()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
-from spikelfp import rewards
+from spikelfp import methods, rewards
 from spikelfp.errors import ShapeError, UnknownNameError, UserError
 from spikelfp.rewards.metric import F1Score, counterfactuals, difference_reward
 
@@ -176,7 +176,7 @@ def test_rare_classes_weigh_more():
     [
         (lambda p, y: math.nan, UserError, "returned nan"),
         (lambda p, y: torch.ones(3), ShapeError, r"each of 6 samples, got shape \(3,\)"),
-        (lambda p, y: "good", UserError, "failed on the batch"),
+        (lambda p, y: "good", UserError, r"are real numbers, .* got str"),
         (lambda p, y: [][0], IndexError, "out of range"),
     ],
 )
@@ -259,5 +259,43 @@ class TestPerturbation:
             rewards.Perturbation(right, **options)
 
     def test_bad_shapes_are_named(self):
-        with pytest.raises(ShapeError, match=r"\(1, 3, 4\) and 2"):
+        with pytest.raises(ShapeError, match="labels for 3 samples, got 2"):
             rewards.Perturbation(right)(torch.zeros(1, 3, 4), [0, 0])
+
+
+@pytest.mark.parametrize("answer", [None, "x", 1j, torch.ones(4, dtype=torch.complex64)])
+def test_answers_that_are_no_real_numbers(answer):
+    """Torch would drop an imaginary part."""
+    spikes, labels = torch.zeros(3, 4, 2), torch.zeros(4, dtype=torch.int64)
+    own = (lambda *given: answer,)
+    for reward in (rewards.FromMetric(*own), rewards.FromCallback(*own), rewards.Perturbation(*own)):
+        with pytest.raises(UserError, match="are real numbers, in a tensor, an array or a list, got"):
+            reward(spikes, labels)
+    with pytest.raises(UserError, match="convergence factors are real numbers"):
+        rewards.CorrectClass(*own)(spikes, labels)
+
+
+def test_labels_and_functions_that_are_none():
+    with pytest.raises(ShapeError, match="FromMetric takes labels for 4 samples, got NoneType"):
+        rewards.FromMetric(lambda predictions, labels: 1.0)(torch.zeros(3, 4, 2), None)
+    with pytest.raises(UserError, match=r"FromCallback takes a function .*, got 'x'"):
+        rewards.FromCallback("x")
+    for make in (
+        lambda: rewards.Perturbation(float, pairs="2"),
+        lambda: rewards.Huber("1"),
+        lambda: rewards.Huber(True),
+    ):
+        with pytest.raises(UserError, match="number"):
+            make()
+
+
+def test_methods_take_objects():
+    for make in (
+        lambda: methods.LFP("softmax"),
+        lambda: methods.LFP(rewards.Softmax(), "epsilon"),
+        lambda: methods.LFP(rewards.Softmax(), rate=0.1),
+        lambda: methods.SurrogateGradient(rate=0.1),
+        lambda: methods.SurrogateGradient(loss="count"),
+    ):
+        with pytest.raises(UserError, match=r"of a method is .*, such as .*names go to trainers"):
+            make()

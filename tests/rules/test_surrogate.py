@@ -160,3 +160,44 @@ def test_a_network_of_doubles_learns_by_surrogates(shape):
 def test_a_slope_is_a_finite_number_above_0(slope):
     with pytest.raises(UserError, match="slope"):
         rules.Surrogate(slope=slope)
+
+
+def penalised(net, x, weight):
+    """Gradients of a loss with a penalty on the slopes of the outputs, which have no graph of their own."""
+    x = x.clone().requires_grad_()
+    outputs = net(x)
+    (slopes,) = torch.autograd.grad(outputs.sum(), x, create_graph=True)
+    net.zero_grad()
+    (outputs.square().mean() + weight * slopes.square().sum()).backward()
+    return [p.grad for p in net.parameters()]
+
+
+@pytest.mark.parametrize("size", [3, 700])
+def test_a_penalty_on_gradients_equals_torchs(size):
+    """Also in the products of large inputs, which have a function of their own."""
+    net = nn.Sequential(nn.Linear(40, size), nn.Tanh(), nn.Linear(size, 5)).double()
+    rules.attach(net, rules.Gradient())
+    plain = torch.nn.Sequential(torch.nn.Linear(40, size), torch.nn.Tanh(), torch.nn.Linear(size, 5)).double()
+    plain.load_state_dict(net.state_dict())
+    x = torch.randn(8, 6, 40, dtype=torch.float64)
+    assert ("DenseLinear" in type(net[0](x).grad_fn).__name__) == (size == 700)
+    for ours, theirs in zip(penalised(net, x, 0.3), penalised(plain, x, 0.3), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [nn.LIF, nn.LI, lambda: nn.RecurrentLIF(5)], ids=["LIF", "LI", "RecurrentLIF"])
+def test_second_derivatives_through_membranes_are_refused(layer):
+    """Left out in silence, a penalty would have no effect on the membranes."""
+    net = nn.Sequential(nn.Linear(7, 5), layer())
+    rules.attach(net, rules.Surrogate())
+    with pytest.raises(UserError, match="create_graph=True asks for second derivatives"):
+        penalised(net, torch.rand(4, 3, 7), 1.0)
+
+
+def test_second_derivatives_of_events_are_refused(monkeypatch):
+    monkeypatch.setenv("SPIKELFP_EVENTS", "always")
+    net = nn.Sequential(nn.Linear(40, 5))
+    rules.attach(net, rules.Gradient())
+    x = (torch.rand(8, 6, 40) < 0.05).float()
+    with pytest.raises(UserError, match="EventLinear of this package has none: set SPIKELFP_EVENTS=never"):
+        penalised(net, x, 1.0)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -404,3 +405,63 @@ def test_a_spiking_network_that_sees_one_step_is_warned_about():
     trainer = Trainer(net(), batch_size=8, device="cpu")
     with pytest.warns(LearningWarning, match="sees a single step"):
         trainer.fit(PAIRS, 1)
+
+
+def descend(loss, pairs=PAIRS):
+    torch.manual_seed(0)
+    return Trainer(models.mlp([6, 8, 4]), method="gradient", loss=loss, batch_size=8, device="cpu").fit(pairs, 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda o, y: 1.0, "got float"),
+        (lambda o, y: cross_entropy(o[0], y, reduction="none").repeat(2), "got torch.float32 of shape"),
+        (lambda o, y: cross_entropy(o[0], y) * 1j, "got torch.complex64"),
+        (lambda o, y: (o[0].argmax(1) != y).sum(), "got torch.int64"),
+        (lambda o, y: cross_entropy(o[0], y).detach(), "value without a graph"),
+    ],
+)
+@pytest.mark.parametrize("samples", [32, 1])
+def test_what_a_loss_of_ones_own_returns(loss, message, samples):
+    """One sample is too few to try the loss before training."""
+    with pytest.raises(UserError, match=rf"the loss <lambda> returns .*{message}"):
+        descend(loss, TensorDataset(X[:samples], Y[:samples]))
+
+
+def test_a_loss_of_one_element_is_a_number():
+    """As those of snnTorch are."""
+    of_one, plain = (
+        descend(lambda o, y: cross_entropy(o[0], y).reshape(1)),
+        descend(lambda o, y: cross_entropy(o[0], y)),
+    )
+    assert of_one == plain
+
+
+def test_parameters_of_a_loss_are_not_trained():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(4))
+
+        def forward(self, outputs, labels):
+            return cross_entropy(outputs[0] * self.scale, labels)
+
+    with pytest.warns(LearningWarning, match="the loss Scaled has 1 parameters .* are not trained"):
+        descend(Scaled())
+
+
+def test_an_optimiser_that_maximises():
+    """It would go away from what is rewarded. A loss of one's own may be something to maximise."""
+    for options in ({}, {"method": "gradient"}):
+        with pytest.raises(UserError, match=r"maximize=True of SGD would make (rewards smaller|the loss larger)"):
+            static(optimizer=lambda p, lr: torch.optim.SGD(p, lr, maximize=True), **options)
+    static(
+        optimizer=lambda p, lr: torch.optim.SGD(p, lr, maximize=True), method="gradient",
+        loss=lambda o, y: -cross_entropy(o[0], y),
+    )  # fmt: skip
+
+
+def test_a_loader_of_single_samples():
+    with pytest.raises(UserError, match="give the DataLoader a batch_size"):
+        static(DataLoader(PAIRS, batch_size=None))

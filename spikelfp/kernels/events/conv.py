@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
+from spikelfp.functional.once import no_second_derivative
 from spikelfp.kernels.choice import EventChoice, can_run, chosen_events
 from spikelfp.kernels.events import conv_kernels
 from spikelfp.kernels.events.conv_kernels import (
@@ -192,7 +192,7 @@ class EventConvolution(Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         weight, winners, *events = ctx.saved_tensors
         g, message = ctx.geometry, message.contiguous()
@@ -231,7 +231,7 @@ class BlockedConvolution(Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, winners = ctx.saved_tensors
         message = message.contiguous()

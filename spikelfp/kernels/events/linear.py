@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from spikelfp import machine
+from spikelfp.functional.once import no_second_derivative
 from spikelfp.kernels.choice import EventChoice, can_run, chosen_events
 from spikelfp.kernels.events.sparse import EventRows, sparse_rows
 from spikelfp.kernels.events.vectors import VECTOR, aligned, lowest_bit, nonzero_bits, row_sum
@@ -499,8 +499,7 @@ class DenseLinear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        ctx.save_for_backward(rows, weight)
-        ctx.shape = x.shape
+        ctx.save_for_backward(x, weight)
         out = empty((len(rows), len(weight)), x)
         if bias is None:
             torch.mm(rows, weight.t(), out=out)
@@ -509,11 +508,13 @@ class DenseLinear(Function):
         return out.view(*x.shape[:-1], len(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight = ctx.saved_tensors
-        to_x, *others = dense_gradients(message.reshape(-1, len(weight)), rows, weight, ctx.needs_input_grad)
-        return None if to_x is None else to_x.view(ctx.shape), *others
+        x, weight = ctx.saved_tensors
+        rows, messages = x.reshape(-1, x.shape[-1]), message.reshape(-1, len(weight))
+        if torch.is_grad_enabled():  # for second derivatives
+            return (messages @ weight).view(x.shape), messages.t() @ rows, messages.sum(0)
+        to_x, *others = dense_gradients(messages, rows, weight, ctx.needs_input_grad)
+        return None if to_x is None else to_x.view(x.shape), *others
 
 
 def dense_gradients(
@@ -559,7 +560,7 @@ class EventLinear(Function):
         return out.unflatten(0, x.shape[:-1])
 
     @staticmethod
-    @once_differentiable
+    @no_second_derivative
     def backward(ctx: Any, message: Tensor) -> tuple[Tensor | None, ...]:
         by_input, weight, *parts = ctx.saved_tensors
         events = EventRows(*parts).numpy()

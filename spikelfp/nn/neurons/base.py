@@ -28,7 +28,7 @@ from spikelfp.functional.lif import (
     least_denominator,
 )  # fmt: skip
 from spikelfp.functional.neuron import Carry, Enter
-from spikelfp.nn.layer import Layer, as_given, check_current, plain_attributes
+from spikelfp.nn.layer import Layer, as_given, check_called, check_current, plain_attributes
 from spikelfp.rules import Rule
 
 LEAST_DECAY = 1e-3
@@ -358,7 +358,8 @@ class ConstantLayer(Layer):
                     self.__dict__.pop(constant, None)
         super().__setattr__(name, value)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *state: Any) -> Tensor:
+        check_called(self, state)
         out: Tensor = self.run(x)[0]
         return out
 
