@@ -47,6 +47,22 @@ from spikelfp.registry import checked_keywords
 EPS = 1e-6
 """ε of linear outputs whose layer does not state one."""
 
+NEURONS_INSTEAD = {
+    "snntorch": "convert the network, spikelfp.interop.from_snntorch(net), with example=x, an input of its forward, "
+    "where it has one of its own",
+    "norse": "convert the network, spikelfp.interop.from_norse(net), or the list of its layers where it has a forward "
+    "of its own",
+    "spikingjelly": "for a LIFNode put spikelfp.nn.LIF(beta=1 - 1 / tau, threshold=tau * v_threshold, reset='zero') in "
+    "its place, reset='immediate' where v_reset is None, or read the NIR graph of the network, "
+    "hw_export.from_nir(export_to_nir(net, x))",
+    "sinabs": "for a LIF put spikelfp.nn.LIF(beta=(beta := exp(-1 / tau_mem)), threshold=spike_threshold / (1 - beta), "
+    "reset='immediate') in its place, which fires once a step, as SingleSpike does, with threshold=spike_threshold "
+    "where norm_input is False, or read the NIR graph of the network, hw_export.from_nir",
+    "rockpool": "put neurons of spikelfp.nn with the same constants in its place, or read the NIR graph of the "
+    "network, hw_export.from_nir",
+}
+"""What to do with neurons of other packages, whose surrogate derivatives LFP does without, by the package."""
+
 _NOT_FINITE = "the reward holds NaN or infinity"
 
 
@@ -549,11 +565,8 @@ def _why(node: Node) -> str:
     if getattr(cls, "of_gradients", False):
         return "belongs to a rule of gradients: train it by a loss and loss.backward()"
     package = cls.__module__.partition(".")[0]
-    if package in ("snntorch", "norse", "spikingjelly", "sinabs"):
-        return (
-            f"is a neuron of {package}, with a surrogate derivative: use the neurons of spikelfp.nn "
-            "(spikelfp.interop, spikelfp.convert)"
-        )
+    if package in NEURONS_INSTEAD:
+        return f"is a neuron of {package}, with a surrogate derivative: {NEURONS_INSTEAD[package]}"
     return (
         f"is a function of {cls.__module__}, which may do anything to messages: say passes_messages = True in its "
         "class if its backward pass sends them on as docs/own_layers.md describes"
