@@ -86,9 +86,9 @@ def propagate(
     spike (:func:`find`). A sum of spikes, ``spikes.sum(0)``, hands its reward to every step. A linear output starts
     with ``m_c = r_c / (o_c + sign(o_c) ε)``.
 
-    Normalisation layers send rewards back by eq. 8-10 with constant mean and variance (the paper's rule, and the
-    default of ``rules.Epsilon()``, which layers follow here); ``methods.LFP`` and the command line let messages pass
-    through mean and variance instead (``constant_statistics=False``), which deep networks learn better from.
+    Normalisation layers send rewards back by eq. 8-10 with constant mean and variance, as in the paper. Methods,
+    trainers and the command line let messages pass through mean and variance instead
+    (``constant_statistics=False``), which deep networks learn better from.
 
     Args:
         outputs: outputs of the network, ``[T, B, C]`` or any shape; or several of them (the chunks of a long sequence,

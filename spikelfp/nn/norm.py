@@ -65,7 +65,7 @@ class _BatchNorm(Layer):
                 raise ShapeError(
                     f"{type(self).__name__} without running statistics needs more than one value per channel, got one"
                 )
-            if not self.rule.constant_statistics:
+            if self.rule.constant_statistics is False:
                 return self._scaled(x, mean, var, True, self._count() if self.training else 0.0)
             var, mean = self._measure(x)
         return self._scaled(x, mean, var, False, 0.0)
@@ -162,7 +162,9 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         check_dense(self, x)
-        return self.rule.outgoing(over_time(self._normalise if self.rule.constant_statistics else self._plain, x))
+        return self.rule.outgoing(
+            over_time(self._plain if self.rule.constant_statistics is False else self._normalise, x)
+        )
 
     def _plain(self, x: Tensor) -> Tensor:
         """Normalise by torch's function, in which messages pass through the standard deviation too."""

@@ -488,7 +488,7 @@ def _rule(rule: Any, method: type[Method], asked: str) -> rules.Rule | rules.Com
     if isinstance(rule, str):
         if method.gradient or method.surrogate:
             raise UserError(f"rules by name are of LFP, got rule={rule!r} with {asked}: hand in rules.Surrogate(…)")
-        return rules.make_rule(rule, constant_statistics=False)
+        return rules.make_rule(rule).for_method()
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
         rule = rule()
     if not isinstance(rule, (rules.Rule, rules.Composite)):
