@@ -282,6 +282,11 @@ class Feedback(Rule):
 
     def __post_init__(self) -> None:
         self._check_eps()
+        if self.credit == "online":
+            raise UserError(
+                'credit="online" is no credit of a rule but of the method, which keeps eligibilities through time: '
+                'methods.LFP(reward, credit="online"), or --credit online'
+            )
         check_name("credit", self.credit, CREDITS)
         if not isinstance(self.normalize, bool) and self.normalize not in ("sample", "step"):
             raise UserError(f"normalize is False, 'sample' or 'step', got {self.normalize!r}")

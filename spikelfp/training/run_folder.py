@@ -452,6 +452,7 @@ def summarise(
     """
     history = trainer.history
     net = trainer.net
+    times = [row["seconds"] for row in history if "seconds" in row]
     task, tested = trainer.task, trainer.evaluate(splits.test)
     summary: dict[str, Any] = {
         "data": config.data.name,
@@ -473,7 +474,8 @@ def summarise(
         "wake": trainer.woken if config.method.wake else None,
         "spike_rates": spike_rates(trainer, splits, config.run.seed),
         "update_density": history[-1].get("update_density"),
-        "seconds_per_epoch": _mean([row["seconds"] for row in history if "seconds" in row]),
+        "seconds": sum(times) if times else None,
+        "seconds_per_epoch": _mean(times),
         "peak_memory_mb": peak_memory_mb(trainer.device),
         "parameters": sum(p.numel() for p in net.parameters()),
         "device": str(trainer.device),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from reference import DENOMINATORS, RESETS
 
-from spikelfp import nn, propagate, rewards, rules
+from spikelfp import methods, nn, propagate, rewards, rules
 from spikelfp.data.loader import Sequences
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.kernels import KERNELS
@@ -387,6 +387,13 @@ def test_rules_tell_their_credit():
         assert not scan.forward_in_time
     assert repr(rules.Epsilon()) == "Epsilon(eps=1e-06, normalize=False, constant_statistics=None)"
     assert not rules.Surrogate().forward_in_time
+
+
+def test_credit_online_is_of_the_method():
+    for make in (rules.Epsilon, rules.Zero, lambda credit: rules.make_rule("gamma", credit=credit)):
+        with pytest.raises(UserError, match=r'methods\.LFP\(reward, credit="online"\)'):
+            make(credit="online")
+    assert methods.LFP(rewards.SpikeSequence(), credit="online").credit == "online"
 
 
 @pytest.mark.parametrize("name", list(rules.rules))
