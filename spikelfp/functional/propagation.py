@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import math
-import numbers
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,6 +42,7 @@ from spikelfp.functional.credit import (
 )
 from spikelfp.functional.split import divide
 from spikelfp.registry import checked_keywords
+from spikelfp.scalars import as_number
 
 EPS = 1e-6
 """ε of linear outputs whose layer does not state one."""
@@ -124,7 +124,7 @@ def send_rewards(
     Returns:
         the parameters that led to the outputs.
     """
-    check_start(eps, default_eps, weight)
+    eps, default_eps, weight = check_start(eps, default_eps, weight)
     roots = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     rewards = list(reward) if isinstance(reward, (list, tuple)) else [reward]
     if len(roots) != len(rewards):
@@ -154,17 +154,20 @@ def _check_updates(weights: list[Tensor]) -> None:
         )
 
 
-def check_start(eps: float | None, default_eps: float | None, weight: float) -> None:
-    """Refuse an ε or a weight that is no finite number of at least 0.
+def check_start(eps: float | None, default_eps: float | None, weight: float) -> tuple[Any, Any, Any]:
+    """Return ε, its default and the weight, as numbers of Python.
 
     Raises:
-        UserError: with the value.
+        UserError: for the first that is no finite number of at least 0.
     """
+    found: list[Any] = []
     for name, value in (("eps", eps), ("default_eps", default_eps), ("weight", weight)):
-        if value is None or isinstance(value, Tensor):  # a weight may be on a device, where nothing waits for it
-            continue
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+        # a weight may be on a device, where nothing waits for it
+        number = value if value is None or isinstance(value, Tensor) else as_number(value)
+        if value is not None and (number is None or not (isinstance(number, Tensor) or 0 <= number < math.inf)):
             raise UserError(f"{name} must be a finite number, 0 or more, got {value!r}")
+        found.append(number)
+    return found[0], found[1], found[2]
 
 
 def _checked(outputs: Tensor, reward: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.scalars import as_whole
 
 
 def is_sparse(x: Tensor) -> bool:
@@ -124,11 +125,12 @@ def constant(images: Tensor, steps: int) -> Tensor:
         raise UserError(
             f"constant takes a tensor [B, …] and steps, got {type(images).__name__}: torch.as_tensor(images)"
         )
-    if isinstance(steps, bool) or not isinstance(steps, int):
+    number = as_whole(steps)
+    if number is None:
         raise UserError(f"steps is a whole number, got {steps!r}")
-    if steps < 1:
-        raise UserError(f"a sequence needs at least one step, got steps={steps}")
-    return repeat(images, steps)
+    if number < 1:
+        raise UserError(f"a sequence needs at least one step, got steps={number}")
+    return repeat(images, number)
 
 
 def direct_current(images: Tensor, steps: int) -> Tensor:

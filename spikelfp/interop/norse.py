@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, NamedTuple, cast, get_args
 
 import torch
@@ -47,6 +46,7 @@ from spikelfp.interop.base import (
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import ConstantLayer
 from spikelfp.registry import check_name
+from spikelfp.scalars import as_number
 
 
 def from_norse(
@@ -395,8 +395,10 @@ def to_norse(net: torch.nn.Module, *, dt: float = 0.001) -> Any:
     Raises:
         UserError: with the name of the layer and the reason, for a layer that norse does not have.
     """
-    if not isinstance(dt, Real) or isinstance(dt, bool) or not 0 < dt < float("inf"):
+    seconds = as_number(dt)
+    if seconds is None or not 0 < seconds < float("inf"):
         raise UserError(f"dt must be a finite number of seconds above 0, got {dt!r}")
+    dt = seconds
     norse = peer("norse.torch")
     chain = graph.chain(net)
     check_once(chain)

@@ -25,6 +25,7 @@ from spikelfp.errors import UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.methods.base import Batch
 from spikelfp.registry import check_name
+from spikelfp.scalars import as_number, as_whole
 
 if TYPE_CHECKING:
     from spikelfp.training.parallel import World
@@ -50,11 +51,12 @@ class ErrorTable:
 
     def __init__(self, memory: str = "sample", rate: float = 0.1, buckets: int = 65536) -> None:
         self.memory = check_name("memory of errors", memory, MEMORIES)
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
+        weight, rows = as_number(rate), as_whole(buckets)
+        if weight is None or not 0 < weight <= 1:
             raise UserError(f"the rate of an average lies in (0, 1], got {rate!r}")
-        if isinstance(buckets, bool) or not isinstance(buckets, int) or not 1 <= buckets < _LARGEST:
+        if rows is None or not 1 <= rows < _LARGEST:
             raise UserError(f"buckets is a whole number from 1 to {_LARGEST - 1}, got {buckets!r}")
-        self.rate, self.buckets = 1.0 if memory == "sample" else rate, buckets
+        self.rate, self.buckets = 1.0 if memory == "sample" else weight, rows
         self.errors = torch.zeros(0, 0)
         self.seen = torch.zeros(0, dtype=torch.bool)
         self.targets = torch.zeros(0, dtype=torch.float64)

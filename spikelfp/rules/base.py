@@ -25,7 +25,6 @@ A layer follows its own rule, else the one that a trainer lends it (:func:`lendi
 from __future__ import annotations
 
 import copy
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +57,7 @@ from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import LinearMap, divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
 from spikelfp.registry import check_name, parameters_of
+from spikelfp.scalars import as_number, keep_plain
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -240,9 +240,10 @@ def check_real(name: str, value: object) -> float:
     Raises:
         UserError: for what is none.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    number = as_number(value)
+    if number is None:
         raise UserError(f"{name} is a number, got {value!r}")
-    return float(value)
+    return number
 
 
 @dataclass(frozen=True)
@@ -281,6 +282,7 @@ class Feedback(Rule):
             cls.__repr__ = Feedback.__repr__  # type: ignore[method-assign]  # which dataclass then leaves as it is
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         self._check_eps()
         if self.credit == "online":
             raise UserError(

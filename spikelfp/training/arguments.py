@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -155,8 +154,7 @@ def ends_in_spikes(net: torch.nn.Module) -> bool:
 def check_choices(**given: Any) -> None:
     """Raise :class:`~spikelfp.errors.UserError` for the first option of a trainer that is neither true nor false."""
     for name, value in given.items():
-        if not isinstance(value, bool):
-            raise UserError(f"{name} is True or False, got {value!r}")
+        checks.truth(name, value)
 
 
 def check_numbers(
@@ -167,13 +165,16 @@ def check_numbers(
     max_weight: float | None = None,
     workers: int = 0,
     seed: int = 0,
-) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for the first of these options of a trainer that is out of range."""
-    for name, value in (("batch_size", batch_size), ("accumulate", accumulate), ("workers", workers), ("seed", seed)):
-        checks.whole(name, value, None)
-    for name, number in (("clip", clip), ("clip_norm", clip_norm), ("max_weight", max_weight)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
-            raise UserError(f"{name} is a number, got {number!r}")
+) -> tuple[int, int, int, int, float, float, float | None]:
+    """Return these options of a trainer, whole numbers first, as numbers of Python.
+
+    Raises:
+        UserError: for the first that is none, or out of range.
+    """
+    wholes = {"batch_size": batch_size, "accumulate": accumulate, "workers": workers, "seed": seed}
+    batch_size, accumulate, workers, seed = (checks.whole(name, value, None) for name, value in wholes.items())
+    clip, clip_norm = checks.number("clip", clip), checks.number("clip_norm", clip_norm)
+    max_weight = None if max_weight is None else checks.number("max_weight", max_weight)
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, got {batch_size}")
     if accumulate < 1:
@@ -185,6 +186,7 @@ def check_numbers(
         raise UserError(f"the norm to clip to must be 0 (no clipping) or more, got {clip_norm}")
     if max_weight is not None and not 0 < max_weight < math.inf:
         raise UserError(f"max_weight must be a finite number above 0 (or None for no limit), got {max_weight}")
+    return batch_size, accumulate, workers, seed, clip, clip_norm, max_weight
 
 
 MEANT = {

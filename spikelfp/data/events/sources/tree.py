@@ -18,6 +18,7 @@ from spikelfp.data.events.sources.base import FRACTION, FileEntry, Indices, memb
 from spikelfp.data.events.sources.files import hash_of, walk
 from spikelfp.data.events.sources.label_table import LabelLine, read_table
 from spikelfp.errors import DataError, UserError
+from spikelfp.scalars import as_whole
 
 PARTS = {
     "train": "train", "training": "train", "val": "train", "valid": "train", "validation": "train",
@@ -106,7 +107,7 @@ def list_tree(root: Path, class_level: int | None = None, label_table: str | Non
             several levels that may be the classes, which it lists; for a label table that is missing or damaged.
         UserError: for a level below 1, or a level with a table.
     """
-    if class_level is not None and (isinstance(class_level, bool) or class_level < 1):
+    if class_level is not None and (as_whole(class_level) or 0) < 1:
         raise UserError(f"the folders directly in a folder are level 1, got class level {class_level}")
     if class_level is not None and label_table is not None:
         raise UserError("a label table says the classes, so that no level of folders does: leave out one of them")
