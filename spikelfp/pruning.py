@@ -170,7 +170,7 @@ class Masks:
 
     @classmethod
     def of(cls, net: Module, layers: Layers = None) -> Masks:
-        """Take the weights that are exactly 0 as pruned, such as those of a pruned network from a checkpoint.
+        """Take the weights that are exactly 0 as pruned, as a pruned network from a checkpoint has them.
 
         Args:
             net: the network.
@@ -461,7 +461,7 @@ def sweep(
 
 
 def _by_mean(criterion: Criterion) -> bool:
-    """Whether the score of a neuron is the mean of those of its weights."""
+    """Whether the score of a neuron is the mean score of its weights."""
     return criterion in ("magnitude", magnitude)
 
 
@@ -483,7 +483,7 @@ def _tests(layers: Layers) -> list[type[Module] | str]:
 
 
 def _chosen(net: Module, layers: Layers, once: bool = False) -> dict[str, Any]:
-    """Find the layers to prune by name, each once; with ``once`` those that share one weight are listed once."""
+    """Find the layers to prune by name; with ``once``, layers that share one weight are listed once."""
     checks.network(net)
     found: dict[str, Any] = {}
     tests, idle = _tests(WEIGHTED if layers is None else layers), set[Any]()

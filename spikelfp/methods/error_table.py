@@ -70,7 +70,7 @@ class ErrorTable:
         return len(self.errors)
 
     def begin_training(self, samples: str, drawn: bool) -> None:
-        """Refuse data whose samples are not those that errors are kept of.
+        """Refuse data with other samples than the ones whose errors are kept.
 
         Args:
             samples: fingerprint of the data set; empty where it has none.
@@ -148,13 +148,13 @@ class ErrorTable:
             self._waiting[name].append(value.detach().cpu())
 
     def forget(self) -> None:
-        """Drop the errors that wait, such as those of an update that was refused."""
+        """Drop the errors that wait, for instance after an update was refused."""
         self._known = None
         for values in self._waiting.values():
             values.clear()
 
     def write(self, world: World) -> None:
-        """Write the errors that wait, those of all workers; several of one key as their mean.
+        """Write the errors that wait on all workers; a key with several errors gets their mean.
 
         Args:
             world: the workers, all of which call it.

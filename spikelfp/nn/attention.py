@@ -56,7 +56,7 @@ class _OfTokens(Layer):
             )
 
     def _expect_like(self, x: Tensor, axis: int, weight: Tensor) -> None:
-        """Refuse tokens whose axes from ``axis`` on are not those of a weight, as torch would broadcast a 1."""
+        """Refuse tokens whose axes from ``axis`` on differ from the axes of a weight; torch would broadcast a 1."""
         self._expect_tokens(x)
         if x.shape[axis:] != weight.shape:
             raise ShapeError(

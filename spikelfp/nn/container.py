@@ -182,7 +182,7 @@ class _Branches(Layer, ABC):
 
     @abstractmethod
     def merge(self, outputs: list[Tensor]) -> Tensor:
-        """One output from those of the branches."""
+        """Make one output of the outputs of the branches."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._merged([branch(x) for branch in self.branches])

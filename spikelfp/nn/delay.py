@@ -72,7 +72,7 @@ class DelayLine(Layer):
         raise NotImplementedError
 
     def _line(self, x: Tensor, state: Tensor | None, before: int) -> Tensor | None:
-        """Put the inputs after those of the ``before`` steps before; ``None`` where nothing is delayed."""
+        """Prepend the last ``before`` inputs of the previous part; ``None`` where nothing is delayed."""
         check_kind(self, x)
         self.check(x)
         self._check_state(x, state)
@@ -165,13 +165,13 @@ class Delay(DelayLine):
 
     @property
     def longest(self) -> int:
-        """Longest delay in steps, ``D``, of the delays as they are now."""
+        """Longest of the present delays in steps, ``D``."""
         if not torch.compiler.is_compiling():  # a graph keeps those that it was made with
             self._measure()
         return self._longest
 
     def _measure(self) -> None:
-        """Find the longest delay, and whether all are the same, unless the delays are those of the last time."""
+        """Find the longest delay, and whether all are the same, if the delays changed since the last call."""
         delays = self.delays
         version = None if delays.is_inference() else delays._version
         if self._measured is not None and self._measured[0] is delays and self._measured[1] == version is not None:

@@ -71,7 +71,7 @@ class _BatchNorm(Layer):
         return self._scaled(x, mean, var, False, 0.0)
 
     def _scaled(self, x: Tensor, mean: Tensor | None, var: Tensor | None, measure: bool, rate: float) -> Tensor:
-        """Compute ``γ ã + β`` with ``mean`` and ``var``; to ``measure``, with those of the batch, which update them."""
+        """Compute ``γ ã + β`` with ``mean`` and ``var``; with ``measure``, the batch gives them and updates these."""
 
         def scale(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
             return F.batch_norm(x, mean, var, weight, bias, measure, rate, self.eps)

@@ -31,7 +31,7 @@ CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 class Composite(Assigning):
-    """Rule for each layer: that of the first selector that fits it (v1, sections 2.5 and A.6.2).
+    """A rule for each layer: the first selector that fits the layer decides (v1, sections 2.5 and A.6.2).
 
     >>> Composite([(torch.nn.Conv2d, ZPlusMinus()), ("classifier.*", Epsilon(1e-3)), (-1, Epsilon())])
 

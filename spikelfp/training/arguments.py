@@ -362,7 +362,7 @@ def task_judged_by(task: Task, method: Method) -> Task:
 
 
 def reward_of(method: Method) -> Reward | None:
-    """Return the reward of a method; of a warm-up that of its later method."""
+    """Return the reward of a method; a warm-up has the reward of its second method."""
     reward = getattr(last_of(method), "reward", None)
     return reward if isinstance(reward, Reward) else None
 

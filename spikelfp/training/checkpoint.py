@@ -371,7 +371,7 @@ def _check_ranges(path: str | Path, net: torch.nn.Module, weights: dict[str, Any
 
 
 def _check_neurons(path: str | Path, name: str, layer: ConstantLayer, weights: dict[str, Any]) -> None:
-    """Refuse constants of neurons out of their range: those that learn, and those with one for each neuron."""
+    """Refuse constants of neurons that learn, or that each neuron has its own of, where they are out of range."""
     for constant, each in layer.neuron_constants().items():
         if each.parameter(layer) is not None:
             key = f"{name}.{each.learned}" if name else str(each.learned)

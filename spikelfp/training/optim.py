@@ -601,7 +601,7 @@ def ran_out(history: list[dict[str, float]], patience: int | None, task: Task) -
 
 
 def is_best(history: list[dict[str, float]], task: Task) -> bool:
-    """Whether no epoch was better than the last, by its validation score or else that of training."""
+    """Whether the last epoch is the best so far, by the validation score, or else by the training score."""
     name = next(
         (f"{part}_{task.score}" for part in ("validation", "train") if f"{part}_{task.score}" in history[-1]), ""
     )

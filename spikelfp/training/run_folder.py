@@ -183,7 +183,7 @@ def _options(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def check_data(folder: RunFolder, splits: DataSplits) -> None:
-    """Refuse data whose outputs would be taken for other classes than those of the run, as its ``config.yaml`` tells.
+    """Refuse data whose classes differ from the classes that ``config.yaml`` of the run names.
 
     Raises:
         DataError: for samples of another shape, another number of classes, or other names of them.
@@ -341,7 +341,7 @@ def run_files(path: Path, trusted: bool) -> list[str]:
 
 
 def _is_runs(path: Path) -> bool:
-    """Whether the content of a file fits its name, which is that of a run's file."""
+    """Whether a file with the name of a run's file also has the content of one."""
     if path.suffix == ".yaml":
         try:
             values = read_mapping(path)
