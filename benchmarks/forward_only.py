@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.forward.sections import SECTIONS, shortened
 from benchmarks.record import RESULTS, arguments, save
-from benchmarks.tables import rows
+from benchmarks.tables import between, rows, spread
 from benchmarks.trained.folders import words
 from benchmarks.trained.table import Section, add_options, planned
 from spikelfp.files import write_text
@@ -29,7 +29,7 @@ from spikelfp.files import write_text
 RUNS = Path(__file__).parent / ".cache" / "forward_only"
 """Folder of the runs."""
 PAGE = Path(__file__).parents[1] / "docs" / "forward_only.md"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 """Marks of the page between which the tables stand."""
 DIGITS = {"accuracy": 4, "error": 2, "loss": 4}
 """Decimals of a score in the tables."""
@@ -65,25 +65,15 @@ def score(value: float, unit: str) -> float:
     return 100 * (1 - value) if unit == "error" else value
 
 
-def _cell(values: list[float], unit: str) -> str:
-    digits = DIGITS[unit]
-    if not values:
-        return "–"
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
 def _paper(value: float | None) -> str:
     return "–" if value is None else f"{value:g}"
 
 
 def into_page(text: str, table: Table) -> str:
     """Put the tables of all sections between the marks of a page of the documentation."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
     shown = [each for each in table.values() if any(row["runs"] for row in each["rows"].values())]
     lines = [line for section in shown for line in section_lines(section, short=True)]
-    return before + BEGIN + "\n" + "\n".join(lines) + END + after
+    return between(text, BEGIN, END, lines)
 
 
 def section_lines(section: dict[str, Any], short: bool = False) -> list[str]:
@@ -99,7 +89,12 @@ def section_lines(section: dict[str, Any], short: bool = False) -> list[str]:
             continue
         fewest = min((len(run["scores"]) for run in runs), default=0)
         scores = [score(run["scores"][fewest - 1], unit) for run in runs] if fewest else []
-        cells = [row["name"], _cell(scores, unit), *([_paper(row["paper"])] if with_paper else []), str(len(runs))]
+        cells = [
+            row["name"],
+            spread(scores, DIGITS[unit]),
+            *([_paper(row["paper"])] if with_paper else []),
+            str(len(runs)),
+        ]
         cells.append(f"{fewest}" if fewest == whole or not runs else f"{fewest} of {whole}")
         if section["cost"]:
             seconds = [run["cpu_seconds"] / len(run["scores"]) for run in runs if run["cpu_seconds"]]

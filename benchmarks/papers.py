@@ -29,7 +29,8 @@ ABOUT = """\
 Each experiment is one command, `spikelfp reproduce NAME --out DIR`; `spikelfp reproduce --list` shows all of them.
 It writes the numbers, the figure and the verdicts that stand here. A verdict is computed from the numbers by the
 experiment's own rule, never by hand. *Not testable here*: the data or the pretrained networks of the claim are not at
-hand. LFP v1 and v3 are two versions of one paper (arXiv 2308.12053); F³ is Feed-Forward with delayed Feedback.
+hand, or the runs that two cores allow are too short to tell. LFP v1 and v3 are two versions of one paper
+(arXiv 2308.12053); F³ is Feed-Forward with delayed Feedback.
 """
 
 

@@ -7,15 +7,18 @@ error, whole thresholds and biases.
 * after training: a network trained in floats by LFP, its weights then put on grids;
 * LFP, masters: LFP with quantised weights in every forward pass, updates to float masters;
 * LFP, stochastic: the same without float weights, updates rounded onto the grid by chance;
-* straight-through: surrogate gradients through the same forward pass, with float masters.
+* straight-through: surrogate gradients (:data:`benchmarks.networks.TUNED`) through the same forward pass, with float
+  masters.
 
-Learning rates are those of training in floats, and nothing was chosen on the test set, which gives the accuracies.
-Without MNIST's files the digits that come with scikit-learn are taken. Writes ``quantization.json`` and ``.md``.
+Options are those of training in floats, and nothing was chosen on the test set, which gives the accuracies. Without
+MNIST's files the digits that come with scikit-learn are taken. Writes ``quantization.json`` and ``.md``; ways that
+``--ways`` leaves out keep the numbers that the file has.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import statistics
 import time
 from pathlib import Path
@@ -25,7 +28,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.epochs import settings_for
-from benchmarks.networks import PAPER
+from benchmarks.networks import PAPER, TUNED
 from benchmarks.record import arguments, folder_of, save
 from benchmarks.tables import rows
 from spikelfp import data
@@ -35,12 +38,15 @@ from spikelfp.training.config import RunConfig
 from spikelfp.training.run import make_evaluator, make_trainer
 
 BITS = (8, 4, 2)
-AFTER = "LFP, quantised after training"
+AFTER, MASTERS, STRAIGHT = "LFP, quantised after training", "LFP, masters", "surrogate, straight-through"
+IN_FLOATS: dict[str, dict[str, Any]] = {AFTER: {"method": "lfp"} | PAPER, STRAIGHT: TUNED}
+"""Ways whose networks are trained in floats, too."""
 TRAINED: dict[str, dict[str, Any]] = {
-    "LFP, masters": {"method": "lfp", "weight_update": "masters"} | PAPER,
+    MASTERS: {"method": "lfp", "weight_update": "masters"} | PAPER,
     "LFP, stochastic": {"method": "lfp", "weight_update": "stochastic"} | PAPER,
-    "surrogate, straight-through": {"method": "surrogate", "weight_update": "masters"},
+    STRAIGHT: TUNED | {"weight_update": "masters"},
 }
+WAYS = tuple(dict.fromkeys([*IN_FLOATS, *TRAINED]))
 GOALS = {4: 0.005, 2: 0.008}
 """Largest accepted distance of "LFP, masters" below LFP in floats on MNIST, by bits."""
 
@@ -75,8 +81,10 @@ def quantised_after(net: torch.nn.Module, bits: int, config: RunConfig, splits: 
     return make_evaluator(twin, config.resolved(len(splits.train))).evaluate(splits.test).accuracy
 
 
-def measure(settings: dict[str, Any], seeds: int, bits: tuple[int, ...] = BITS) -> Accuracies:
-    """Measure test accuracies for every way of training, number of bits and seed."""
+def measure(
+    settings: dict[str, Any], seeds: int, bits: tuple[int, ...] = BITS, ways: tuple[str, ...] = WAYS
+) -> Accuracies:
+    """Measure test accuracies for each of these ways of training, number of bits and seed."""
     splits = data.load(settings["data"], settings["data_dir"])
     table: Accuracies = {}
 
@@ -85,18 +93,18 @@ def measure(settings: dict[str, Any], seeds: int, bits: tuple[int, ...] = BITS) 
         console.print(f"seed {seed}  {way}, {width} bits: {accuracy:.4f}  ({time.perf_counter() - since:.0f} s)")
 
     for seed in range(seeds):
-        for method, way, rule in (("lfp", AFTER, PAPER), ("surrogate", "surrogate, straight-through", {})):
+        for way in (way for way in IN_FLOATS if way in ways):
             start = time.perf_counter()
-            config = config_of(settings, seed, method=method, **rule)
+            config = config_of(settings, seed, **IN_FLOATS[way])
             net, accuracy = trained(config, splits)
             note(way, FLOAT, seed, accuracy, start)
             if way == AFTER:
                 for width in bits:
                     note(way, width, seed, quantised_after(net, width, config, splits), start)
-        for way, options in TRAINED.items():
+        for way in (way for way in TRAINED if way in ways):
             for width in bits:
                 start = time.perf_counter()
-                _, accuracy = trained(config_of(settings, seed, weight_bits=width, **options), splits)
+                _, accuracy = trained(config_of(settings, seed, weight_bits=width, **TRAINED[way]), splits)
                 note(way, width, seed, accuracy, start)
     return table
 
@@ -127,7 +135,7 @@ def _goals(ways: Accuracies) -> str:
     floats = statistics.mean(ways[AFTER][str(FLOAT)])
     said = []
     for width, most in GOALS.items():
-        below = floats - statistics.mean(ways["LFP, masters"][str(width)])
+        below = floats - statistics.mean(ways[MASTERS][str(width)])
         met = "met" if below <= most else "not met"
         said.append(f"{100 * below:.2f} points below floats with {width} bits (goal at most {100 * most:.1f}, {met})")
     return "LFP with masters: " + "; ".join(said) + "."
@@ -138,13 +146,18 @@ def main(given: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--data-dir", type=Path, help="folder that holds mnist/ (default: $SPIKELFP_DATA)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (default 3)")
+    parser.add_argument("--ways", action="append", choices=WAYS, help="this way alone; may be repeated")
     options = parser.parse_args(given)
     quick = {"data": "digits", "sizes": [64, 100, 10], "steps": 8, "batch": 128, "epochs": 2, "data_dir": None}
     settings = quick if options.quick else settings_for(options.data_dir)
     seeds = 1 if options.quick else options.seeds
     network = f"{settings['data']} {'-'.join(map(str, settings['sizes']))}, T {settings['steps']}"
     how = f"Test accuracy after {settings['epochs']} epochs, batch {settings['batch']}, {seeds} seeds"
-    save("quantization", how, {network: measure(settings, seeds)}, markdown, folder=folder_of(options))
+    path = folder_of(options) / "quantization.json"
+    held = json.loads(path.read_text())["networks"].get(network, {}) if options.ways and path.exists() else {}
+    found = held | measure(settings, seeds, ways=tuple(options.ways or WAYS))
+    table = {network: {way: found[way] for way in WAYS if way in found}}
+    save("quantization", how, table, markdown, folder=folder_of(options))
 
 
 if __name__ == "__main__":

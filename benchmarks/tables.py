@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 
 from benchmarks.contenders import CONTENDERS, CONVOLUTIONS, FLOOR, LFPROP, OURS, SNNTORCH
@@ -24,6 +25,21 @@ PEERS = {
 def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a Markdown table, and an empty line."""
     return [_row(head), "|---" * len(head) + "|", *map(_row, body), ""]
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Write the mean of some values ± their standard deviation; one value alone, and – for none."""
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def between(text: str, begin: str, end: str, lines: Sequence[str]) -> str:
+    """Put lines between two marks of a page, in place of what stands there."""
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return before + begin + "\n" + "\n".join(lines) + "\n" + end + after
 
 
 def ratio(results: dict[str, Result], name: str) -> float | None:

@@ -31,7 +31,7 @@ from hw_export.quantize.prepare import is_trained
 from hw_export.samples import ExportSamples, SampleOptions, load_samples, save_samples
 from hw_export.targets import TARGETS, Chip, Target, make_target
 from hw_export.verify import SPIKES, run_on_chip, save_spikes
-from spikelfp import nn, plugins
+from spikelfp import checks, nn, plugins
 from spikelfp.configuration import Schema
 from spikelfp.data import encode
 from spikelfp.data.loader import Sequences
@@ -113,8 +113,10 @@ def build(run: str | Path, out: str | Path, *, overwrite: bool = False, **option
     config = BuildConfig(**OPTIONS.made(OPTIONS.settled(stated, stated)))
     target = make_target(config.target.name, config.target.arguments(TARGETS))
     how, given = config.quantization, config.inputs
-    _check_out(Path(out), overwrite)
-    loaded = load_run(run, config.trained.weights, config.trained.data_dir, config.trained.cache_dir)
+    _check_out(checks.path("out", out), overwrite)
+    loaded = load_run(
+        checks.path("run", run), config.trained.weights, config.trained.data_dir, config.trained.cache_dir
+    )
     loaded.check_classes()
     splits = loaded.splits()
     check_show_memory(loaded.config, loaded.spec, splits.test, samples=given.samples, kept=True)
@@ -229,7 +231,7 @@ def write_export(
             fire on the samples before quantisation and never after it; and for one that a chip cannot hold, with every
             limit it breaks, before anything is written.
     """
-    out = Path(out)
+    out = checks.path("out", out)
     chosen = make_target(target) if isinstance(target, str) else target
     if bits is not None:
         chosen.check_bits(bits)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from hw_export.neurons import export_of
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import UserError
 from spikelfp.nn import graph
 
@@ -20,18 +21,35 @@ def leaves(net: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
 
     Raises:
         UserError: for a network whose order is not known (:func:`spikelfp.nn.graph.chain`), for a layer that stands in
-            two places, and for a class derived from a layer of :mod:`spikelfp.nn` that computes something else: it
-            would be taken for the layer it derives from.
+            two places, for weights that are computed at every run (torch's pruning and parametrizations), which may
+            be others than those a layer holds between two runs, and for a class derived from a layer of
+            :mod:`spikelfp.nn` that computes something else: it would be taken for the layer it derives from.
     """
-    found = graph.chain(net)
+    found = graph.chain(checks.network(net))
+    if any(parameter.is_meta for parameter in net.parameters()):
+        raise UserError("the network lies on the device meta and holds no weights: load them first")
     seen: dict[torch.nn.Module, str] = {}
     for name, layer in net.named_modules(remove_duplicate=False):
         if layer in seen:
             raise UserError(f"layers {seen[layer]!r} and {name!r} are one object: give each place a layer of its own")
         seen[layer] = name
     for name, layer in found:
+        _check_stored(name, layer)
         _check_own(name, layer)
     return found
+
+
+def _check_stored(name: str, layer: torch.nn.Module) -> None:
+    """Refuse weights that torch's pruning, weight normalisation or another parametrization computes at every run."""
+    for module in layer.modules():
+        if is_parametrized(module) or any(
+            isinstance(vars(module).get(own), torch.Tensor) for own in ("weight", "bias")
+        ):
+            raise UserError(
+                f"a weight of layer {name!r} is computed at every run, so that what it holds may be another: make "
+                "it a parameter first, by spikelfp.pruning.from_torch(net) or torch.nn.utils.prune.remove for a "
+                "pruned weight, torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm for others"
+            )
 
 
 def _check_own(name: str, layer: torch.nn.Module) -> None:

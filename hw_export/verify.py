@@ -22,10 +22,11 @@ from hw_export.samples import ExportSamples
 from hw_export.simulators import SIMULATORS, NotInstalledError, Simulator, UnsupportedError
 from hw_export.targets import Chip
 from hw_export.targets.outline import read_arrays, write_arrays
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.analysis import record
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import lif_scan
+from spikelfp.terminal import brief
 from spikelfp.untrusted import open_regular
 
 Status = Literal["identical", "different", "not installed", "unsupported", "failed"]
@@ -126,7 +127,10 @@ def verify(
         UserError: for an unknown simulator.
         DataError: for a file that cannot be read or that is of another network.
     """
-    chosen = [SIMULATORS[s] if isinstance(s, str) else s for s in (SIMULATORS if simulators is None else simulators)]
+    if isinstance(simulators, str) or not isinstance(simulators, Iterable | None):
+        raise UserError(f"simulators are a list of names, such as ['norse', 'sinabs'], got {brief(simulators)}")
+    chosen = [_simulator(each) for each in (SIMULATORS if simulators is None else simulators)]
+    checks.finite("inputs", inputs)
     names = [name for name, layer in leaves(net) if isinstance(layer, nn.LIF)]
     neurons = read_chain(nir_path, delays=True).neurons
     if len(neurons) != len(names):
@@ -138,6 +142,10 @@ def verify(
             raise DataError(f"{nir_path}: {neuron.name!r} is {neuron.shape}, layer {name!r} of the network {shape}")
     nodes = {neuron.name: name for name, neuron in zip(names, neurons, strict=True)}
     return [_compare(simulator, net, Path(nir_path), inputs, ours, nodes) for simulator in chosen]
+
+
+def _simulator(given: Any) -> Simulator:
+    return given if callable(getattr(given, "run", None)) else SIMULATORS[given]
 
 
 def _compare(

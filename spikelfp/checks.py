@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,19 +59,54 @@ def count(name: str, value: Any) -> int:
 
 
 def number(name: str, value: Any) -> float:
-    """Return a number as a float.
+    """Return one finite real number as a float.
 
     Args:
         name: of the argument, for the error.
-        value: the number, of Python or numpy; it may be infinite.
+        value: the number; true and false are none, and texts neither.
 
     Raises:
-        UserError: for anything else, true and false and NaN among them.
+        UserError: for anything else.
     """
-    found = as_number(value)
-    if found is None:
-        raise UserError(f"{name} is a number, got {value!r:.80}")
+    found = as_number(value.item() if isinstance(value, Tensor) and value.numel() == 1 else value)
+    if found is None or not math.isfinite(found):
+        raise UserError(f"{name} is a finite number, got {brief(value)}")
     return found
+
+
+def sizes(name: str, value: Any) -> tuple[int, ...]:
+    """Return the sizes of the axes of a shape.
+
+    Args:
+        name: of the argument, for the error.
+        value: a sequence of whole numbers of at least 1, or an array or tensor of them.
+
+    Raises:
+        UserError: for anything else, one number alone among them.
+    """
+    found = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(found, (str, bytes)) or not isinstance(found, Sequence) or not found:
+        raise UserError(f"{name} is a tuple of sizes, such as (2, 34, 34) or (700,), got {brief(value)}")
+    return tuple(count(f"each size of {name}", size) for size in found)
+
+
+def path(name: str, value: Any) -> Path:
+    """Return the path of a file or folder.
+
+    Args:
+        name: of the argument, for the error.
+        value: text, or an object such as ``pathlib.Path``.
+
+    Raises:
+        UserError: for anything else, bytes and an empty text among them.
+    """
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text:
+        raise UserError(f"{name} is a path, a text or a pathlib.Path, got {brief(value)}")
+    return Path(value)
 
 
 def truth(name: str, value: Any) -> bool:

@@ -23,7 +23,7 @@ from benchmarks.arena import counts
 from benchmarks.arena.plot import plot
 from benchmarks.arena.tasks import NEEDS, TASKS, Task, shortened
 from benchmarks.record import RESULTS, arguments, save
-from benchmarks.tables import rows
+from benchmarks.tables import between, rows, spread
 from benchmarks.trained.folders import words
 from benchmarks.trained.table import add_options, planned
 from spikelfp import data
@@ -51,15 +51,13 @@ def cells(row: dict[str, Any]) -> list[str]:
     """Write a method as cells of its task's table: accuracy, cost, spikes, and share of the weights that change."""
     runs = [run for run in row["runs"] if run["finished"]]
     accuracy = [run["scores"][-1] for run in runs]
-    shown = f"{statistics.mean(accuracy):.4f}" if accuracy else "–"
-    shown += f" ± {statistics.stdev(accuracy):.4f}" if len(accuracy) > 1 else ""
     seconds = [run["cpu_seconds"] / len(run["scores"]) for run in runs if run["cpu_seconds"]]
     memory = [run["memory_mb"] for run in runs if run["memory_mb"]]
     spikes = [rate for run in runs for rate in (run["spike_rates"] or {}).values()]
     density = [run["update_density"] for run in runs if run["update_density"] is not None]
     return [
         row["name"],
-        shown,
+        spread(accuracy, 4),
         f"{statistics.mean(seconds):.1f}" if seconds else "–",
         f"{max(memory):.0f}" if memory else "–",
         f"{100 * statistics.mean(spikes):.1f}" if spikes else "–",
@@ -119,17 +117,12 @@ def accuracies(table: Table) -> list[str]:
 
 
 def _percent(runs: list[dict[str, Any]]) -> str:
-    scores = [100 * run["scores"][-1] for run in runs if run["finished"]]
-    if not scores:
-        return "–"
-    return f"{statistics.mean(scores):.1f}" + (f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else "")
+    return spread([100 * run["scores"][-1] for run in runs if run["finished"]], 1)
 
 
 def into_page(text: str, table: Table) -> str:
     """Put the accuracies between the marks of a page."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + "\n" + "\n".join(accuracies(table)) + "\n" + END + after
+    return between(text, BEGIN, END, accuracies(table))
 
 
 def main(given: list[str] | None = None, tasks: dict[str, Task] = TASKS) -> None:

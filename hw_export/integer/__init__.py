@@ -14,6 +14,7 @@ from hw_export.integer.network import (
     spread,
 )
 from hw_export.integer.simulator import IntegerRun, IntegerSimulator
+from spikelfp.registry import check_constructors
 
 __all__ = [
     "GENERIC",
@@ -33,3 +34,5 @@ __all__ = [
     "code_of",
     "spread",
 ]  # fmt: skip
+
+check_constructors(Arithmetic)

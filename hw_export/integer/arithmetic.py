@@ -30,6 +30,8 @@ emitted: event by event, and for each event in the order of the neurons.
 from __future__ import annotations
 
 import math
+import numbers
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -37,10 +39,12 @@ import torch
 from torch import Tensor
 
 from hw_export.integer.network import IntegerLIF, aligned, spread
+from spikelfp import checks
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Reset
 from spikelfp.nn.delay import LONGEST
 from spikelfp.registry import check_name
+from spikelfp.terminal import brief
 
 Decay = Literal["multiply", "shift", "linear", "none", "float"]
 Overflow = Literal["saturate", "wrap"]
@@ -112,8 +116,12 @@ class Arithmetic:
         check_name("overflow", self.overflow, get_args(Overflow))
         check_name("decay", self.decay, get_args(Decay))
         check_name("comparison", self.fires, get_args(Fires))
+        if isinstance(self.resets, str) or not isinstance(self.resets, Collection):
+            raise UserError(f"resets are a set of names, such as {{'zero'}}, got {brief(self.resets)}")
         for reset in self.resets:
             check_name("reset", reset, get_args(Reset))
+        for name in ("symmetric", "by_event", "crossbar"):
+            checks.truth(name, getattr(self, name))
         # With these ranges no step leaves 64 bits: |V| 2^decay_bits < 2^62.
         _within("state_bits", self.state_bits, 2, 48)
         _within("decay_bits", self.decay_bits, 1, 15)
@@ -123,6 +131,8 @@ class Arithmetic:
         _within("most_spikes", self.most_spikes, 1, 127)
         if self.last_spikes is not None:
             _within("last_spikes", self.last_spikes, 1, 127)
+        if self.lowest is not None:
+            _within("lowest", self.lowest, self.bottom, 0)
         if self.current_bits is not None:
             _within("current_bits", self.current_bits, 2, 48)
         if self.synapse is not None:
@@ -195,8 +205,8 @@ class Arithmetic:
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high or value != int(value):
-        raise UserError(f"{name} must be a whole number from {low} to {high}, got {value}")
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= value <= high:
+        raise UserError(f"{name} must be a whole number from {low} to {high}, got {brief(value)}")
 
 
 GENERIC = Arithmetic(state_bits=32, shift=6, resets=frozenset({"zero", "subtract", "immediate"}), delays=LONGEST)

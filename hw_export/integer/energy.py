@@ -42,6 +42,7 @@ from typing import Any
 
 from hw_export.integer.stage import NeuronStage, Totals
 from spikelfp.errors import UserError
+from spikelfp.terminal import brief
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,10 @@ def estimate(counts: Any, model: EnergyModel | None) -> EnergyEstimate:
         model: figures of the chip; ``None`` where nothing is published.
 
     Raises:
-        UserError: for a count that is absent, negative or not finite.
+        UserError: for a count that is absent, negative or not finite, and a model that is none.
     """
+    if not isinstance(model, EnergyModel | None):
+        raise UserError(f"energies of a chip are an EnergyModel, such as TARGETS['loihi'].energy, got {brief(model)}")
     numbers = {name: _count(counts, name) for name in PRICES}
     prices = {name: None if model is None else getattr(model, figure) for name, figure in PRICES.items()}
     parts = {name: numbers[name] * price / 1000 for name, price in prices.items() if price}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +14,11 @@ from torch import Tensor
 from hw_export.layers import leaves, window
 from hw_export.neurons import export_of
 from hw_export.quantize import QuantizedNetwork
-from spikelfp import nn
+from hw_export.quantize.report import check_thresholds
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.lif import Reset
+from spikelfp.terminal import brief
 
 Pair = tuple[int, int]
 
@@ -202,18 +205,21 @@ class IntegerNetwork:
             input_shape: of one sample, needed where the first layer does not tell it.
 
         Raises:
-            UserError: for a network left in floats, weights without neurons after them, or layers that have no form in
-                whole numbers, by name.
+            UserError: for a network left in floats, thresholds that were changed since, weights without neurons after
+                them, or layers that have no form in whole numbers, by name.
             ShapeError: where layers and ``input_shape`` do not fit.
         """
+        if not isinstance(net, QuantizedNetwork):
+            raise UserError(f"a network of integers is made of one of hw_export.quantize, got {type(net).__name__}")
         if net.bits is None:
             raise UserError("the network has float weights: quantise it first, with 2 to 16 bits")
+        check_thresholds(net)
         layers = tuple(_integers(net))
         if not any(isinstance(layer, IntegerLIF) for layer in layers):
             raise UserError("the network has no LIF neurons: chips of spiking neurons cannot hold it")
         if not isinstance(layers[-1], IntegerLIF):
             raise UserError(f"the network ends with {layers[-1].name!r} and no neurons after it")
-        shape = _input_shape(layers, input_shape)
+        shape = _input_shape(layers, None if input_shape is None else checks.sizes("input_shape", input_shape))
         shapes = tuple(accumulate(layers, lambda before, layer: output_shape(layer, before), initial=shape))[1:]
         layers = tuple(_compact(layer, own) for layer, own in zip(layers, shapes, strict=True))
         return IntegerNetwork(layers, net.bits, net.input_scale or 1, shape, shapes)
@@ -246,13 +252,16 @@ class IntegerNetwork:
         """Return this network with some weights and biases replaced, by the names of :meth:`parameters`.
 
         Raises:
-            UserError: for a parameter that the network does not have.
+            UserError: for a parameter that the network does not have, and one that holds no whole numbers of 32 bits.
             ShapeError: for one of another shape.
         """
         own = self.parameters()
+        if not isinstance(parameters, Mapping):
+            raise UserError(f"parameters are tensors by name, in a dictionary, got {brief(parameters)}")
         for name, tensor in parameters.items():
             if name not in own:
                 raise UserError(f"the network has no parameter {name!r}: it has {', '.join(own)}")
+            _check_whole(name, tensor)
             if tensor.shape != own[name].shape:
                 raise ShapeError(f"{name} has shape {tuple(own[name].shape)}, got {tuple(tensor.shape)}")
         made = own | parameters
@@ -269,6 +278,15 @@ class IntegerNetwork:
                 for layer in self.layers
             ),
         )
+
+
+def _check_whole(name: str, values: Any) -> None:
+    """Refuse what is no tensor of whole numbers of 32 bits."""
+    found = checks.tensor(name, values)
+    if found.is_floating_point() and not torch.equal(found, found.trunc()):
+        raise UserError(f"{name} holds numbers that are not whole: quantise them first")
+    if found.numel() and max(-int(found.min()) - 1, int(found.max())) >= 2**31:
+        raise UserError(f"{name} goes from {int(found.min())} to {int(found.max())}, beyond whole numbers of 32 bits")
 
 
 def _integers(net: QuantizedNetwork) -> Iterator[IntegerLayer]:
@@ -361,7 +379,7 @@ def _input_shape(layers: Sequence[IntegerLayer], given: Sequence[int] | None) ->
         return (features,)
     if given is None:
         raise UserError(f"the network starts with {first.name!r}: pass input_shape=(channels, height, width)")
-    return tuple(int(size) for size in given)
+    return tuple(given)
 
 
 def output_shape(layer: IntegerLayer, shape: tuple[int, ...]) -> tuple[int, ...]:

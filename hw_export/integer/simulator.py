@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,10 +19,12 @@ from hw_export.integer.network import IntegerNetwork
 from hw_export.integer.stage import NeuronStage, Totals, stages, totals, unrounded
 from hw_export.integer.torch_kernels import EventLists
 from hw_export.quantize import QuantizedNetwork, quantize
+from spikelfp import checks
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.machine import empty
 from spikelfp.registry import unknown_name
+from spikelfp.terminal import brief
 
 _EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.float64: 2**53}
 
@@ -57,15 +59,13 @@ def whole(inputs: Tensor, shape: tuple[int, ...], device: torch.device) -> Integ
         UserError: for numbers that are not whole, are NaN or infinite, or so large that their dtype does not hold every
             whole number any more.
     """
-    if inputs.dim() < 2 or not len(inputs) or not inputs.shape[1]:
+    if checks.tensor("inputs", inputs).dim() < 2 or not len(inputs) or not inputs.shape[1]:
         raise ShapeError(f"inputs are [T, B, …] with at least one step and one sample, got {tuple(inputs.shape)}")
     if math.prod(inputs.shape[2:]) != math.prod(shape):
         raise ShapeError(
             f"the network takes {tuple(shape)} for each sample and step, got inputs {tuple(inputs.shape)}: "
             f"{math.prod(inputs.shape[2:])} numbers instead of {math.prod(shape)}"
         )
-    if inputs.is_complex():
-        raise UserError("inputs are whole numbers, got complex ones")
     steps = len(inputs)
     values = (inputs[:1] if is_constant(inputs) else inputs).detach().to(device)
     if not values.is_floating_point():
@@ -127,6 +127,7 @@ class IntegerRun:
     def classes_at(self, mask: Tensor | None) -> Tensor:
         """Find the classes from the steps at which the boolean ``mask`` ``[T, B]`` is true; ``None`` for all steps."""
         spikes = self.outputs.flatten(2)
+        checks.step_mask(mask, spikes)
         if mask is not None:
             spikes = spikes.masked_fill(~mask.to(spikes.device).unsqueeze(-1), 0)
         return spikes.sum(0, dtype=torch.int64).argmax(1)
@@ -238,7 +239,8 @@ class IntegerSimulator:
         device: that the simulator computes on.
 
     Raises:
-        UserError: for a network that the chip cannot compute, by layer, and options for one that is quantised already.
+        UserError: for a network that the chip cannot compute, by layer, options for one that is quantised already, and
+            a device that cannot be used here.
     """
 
     def __init__(
@@ -261,7 +263,7 @@ class IntegerSimulator:
         chip = _chip(arithmetic, target)
         self.arithmetic: Arithmetic = chip.arithmetic
         self.network: IntegerNetwork = chip.adapt(network) if hasattr(chip, "adapt") else network
-        self.device = torch.device(device)
+        self.device = _usable(device)
         self._stages = tuple(stages(self.network, self.arithmetic, self.device))
         self._registers = {name: stage for stage in self._stages for name in stage.registers}
         self._owners = {p.name: (stage, p) for stage in self._stages for p in stage.products}
@@ -288,6 +290,9 @@ class IntegerSimulator:
             ShapeError: for inputs of another shape than the network takes.
         """
         given = whole(inputs, self.network.input_shape, self.device)
+        if states is not None and not isinstance(states, Mapping):
+            raise UserError(f"states are those of Run.states, by name of the neurons, got {type(states).__name__}")
+        checks.truth("aligned", aligned)
         carried = self._states(states, given.values.shape[1])
         with unrounded(self.device):
             return self._run(given, carried, states is None, aligned)
@@ -323,7 +328,7 @@ class IntegerSimulator:
             UserError: for an unknown parameter, indices outside of it or given twice, and values that do not fit the
                 width of a weight; nothing is set then.
         """
-        name, _, kind = parameter.rpartition(".")
+        name, _, kind = str(parameter).rpartition(".")
         if name not in self._owners or kind not in ("weight", "bias"):
             raise unknown_name("parameter", parameter, self.parameters())
         stage, product = self._owners[name]
@@ -391,15 +396,37 @@ class IntegerSimulator:
         return IntegerRun(spikes, ended | lines, Counts.sum(layers), saturated)
 
 
+def _usable(device: str | torch.device) -> torch.device:
+    """Return the device of a name.
+
+    Raises:
+        UserError: for one that does not exist here, or that holds no numbers.
+    """
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return chosen
+
+
 def _chip(arithmetic: Arithmetic | None, target: str | Arithmetic | Any) -> Any:
     """Find the object with the ``arithmetic`` to compute with, and perhaps ``adapt``."""
+    if arithmetic is not None and not isinstance(arithmetic, Arithmetic):
+        raise UserError(
+            f"arithmetic is a hw_export.Arithmetic, got {brief(arithmetic)}: a chip is named by target, such as "
+            "target='loihi'"
+        )
     if target is None:
         return SimpleNamespace(arithmetic=GENERIC if arithmetic is None else arithmetic)
     if arithmetic is not None:
         raise UserError("pass an arithmetic or a target, not both")
     if isinstance(target, Arithmetic):
         return SimpleNamespace(arithmetic=target)
-    chip = target() if isinstance(target, type) else target
+    try:
+        chip = target() if isinstance(target, type) else target
+    except TypeError as error:
+        raise UserError(f"the target {brief(target)} is not made without options: {error}") from None
     if isinstance(target, str):
         from hw_export.targets import make_target  # here, because targets import this package
 

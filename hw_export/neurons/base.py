@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikelfp import checks
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import LIFParameters, Reset
 from spikelfp.nn import graph
@@ -314,8 +315,11 @@ def lowered(net: torch.nn.Module) -> torch.nn.Module:
 
     Args:
         net: any network.
+
+    Raises:
+        UserError: for what is no network.
     """
-    if not any(_lower(layer) for layer in net.modules()):
+    if not any(_lower(layer) for layer in checks.network(net).modules()):
         return net
     twin = copy.deepcopy(net)
     for holder in list(twin.modules()):

@@ -14,6 +14,7 @@ import h5py
 import nir
 import numpy as np
 
+from spikelfp import checks
 from spikelfp.errors import DataError, UserError
 from spikelfp.untrusted import check_size, open_hdf5
 
@@ -289,6 +290,7 @@ def read_document(source: str | Path | nir.NIRGraph) -> Document:
         source: path of the file, or a graph.
 
     Raises:
+        UserError: for what is neither a path nor a graph.
         DataError: for a file that is missing or no NIR file, and for a node or field that is missing, unknown or odd.
     """
     if isinstance(source, nir.NIRGraph):
@@ -297,7 +299,7 @@ def read_document(source: str | Path | nir.NIRGraph) -> Document:
         except Exception as error:  # nodes that were taken apart by hand: whatever dataclasses make of them
             raise DataError(f"the NIR graph holds what is no node: {reason(error)}") from None
         return checked(found, "the NIR graph")
-    path = Path(source)
+    path = checks.path("a NIR file", source)
     if not path.is_file():
         raise DataError(f"there is no NIR file at {path}")
     try:

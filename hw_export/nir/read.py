@@ -42,10 +42,10 @@ from hw_export.nir.document import (
     read_document,
     short,
 )
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import DataError, UserError
 from spikelfp.functional.lif import Reset
-from spikelfp.registry import check_name
+from spikelfp.registry import check_name, checked_keywords
 
 
 def migrate(source: str | Path | nir.NIRGraph) -> nir.NIRGraph:
@@ -197,6 +197,7 @@ def _complete(name: str, node: Document, shape: Shape, changes: list[str]) -> No
 Spikes = Literal["single", "multiple"]
 
 
+@checked_keywords()
 def from_nir(
     source: str | Path | nir.NIRGraph,
     *,
@@ -244,7 +245,7 @@ def from_nir(
     name = "the NIR graph" if isinstance(source, nir.NIRGraph) else str(source)
     document = read_document(source)
     untouched = document
-    if migrate:
+    if checks.truth("migrate", migrate):
         document = copied(document)
         mend(document, name)
     try:

@@ -22,9 +22,11 @@ from hw_export.nir.dialects import DIALECTS, Dialect, dialect_of
 from hw_export.nir.document import CHOSEN, in_order, plain, reason
 from hw_export.nir.read import ImportedNetwork
 from hw_export.quantize import QuantizedNetwork
-from spikelfp import nn
+from hw_export.quantize.report import check_thresholds
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.files import write_whole
+from spikelfp.registry import checked_keywords
 
 OWN_NAME = re.compile(r"layer_\d+_\w+")
 """Names that :func:`~hw_export.nir.write.to_nir` gives to nodes."""
@@ -36,6 +38,7 @@ READ_WITH = "nir.read(path, type_check=False)"
 """Metadata of graphs that nir 1.0 would refuse, because it gets the shapes of some nodes wrong."""
 
 
+@checked_keywords()
 def to_nir(
     net: torch.nn.Module,
     path: str | Path | None,
@@ -89,13 +92,15 @@ def to_nir(
         ShapeError: where a layer does not take what arrives there.
         SaveError: when ``path`` cannot be written (a file that was there stays intact).
     """
+    target = None if path is None else checks.path("path", path)
+    given = None if input_shape is None else checks.sizes("input_shape", input_shape)
     net = lowered(net)
     layers = leaves(net)
-    maker = Maker(DIALECTS[dialect], dialect, write_if)
-    if input_shape is None and isinstance(net, ImportedNetwork) and net.input_shape:
+    maker = Maker(DIALECTS[dialect], dialect, checks.truth("write_if", write_if))
+    if given is None and isinstance(net, ImportedNetwork) and net.input_shape:
         shape = tuple(net.input_shape)
     else:
-        shape = _input_shape(layers, input_shape)
+        shape = _input_shape(layers, given)
     names = _node_names(net, layers)
     quantized = _quantization(net)
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(shape))}
@@ -150,13 +155,13 @@ def to_nir(
     metadata = _metadata(net, maker) | ({"read_with": READ_WITH} if odd else {})
     edges += [(start, "output") for start in last]
     graph = nir.NIRGraph(nodes, edges, metadata=in_order(metadata), type_check=False)
-    if path is not None:
+    if target is not None:
         buffer = io.BytesIO()
         try:
             nir.write(buffer, graph)
         except (TypeError, ValueError) as error:
             raise UserError(f"the metadata of the network cannot be written to HDF5: {reason(error)}") from None
-        write_whole(path, lambda file: file.write(buffer.getvalue()))
+        write_whole(target, lambda file: file.write(buffer.getvalue()))
     return graph
 
 
@@ -197,6 +202,7 @@ def _quantization(net: torch.nn.Module) -> dict[str, dict[str, Any]]:
     facts: dict[str, dict[str, Any]] = {}
     if not isinstance(net, QuantizedNetwork) or net.bits is None:
         return facts
+    check_thresholds(net)
     for layer in net.report:
         facts[layer.layer] = {"scale": layer.scale}
         if layer.neurons is not None and layer.threshold is not None:
@@ -230,8 +236,7 @@ def _run_on(name: str, layer: torch.nn.Module, sample: Tensor) -> Tensor:
         raise ShapeError(f"layer {name!r} does not take an input of {shape}: {str(error).splitlines()[0]}") from None
 
 
-def _input_shape(layers: list[tuple[str, torch.nn.Module]], given: Sequence[int] | None) -> tuple[int, ...]:
-    shape = None if given is None else tuple(int(size) for size in given)
+def _input_shape(layers: list[tuple[str, torch.nn.Module]], shape: tuple[int, ...] | None) -> tuple[int, ...]:
     flat, delayed = False, False
     for _, layer in layers:
         if isinstance(layer, nn.Delay) and shape is None:

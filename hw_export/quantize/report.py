@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.analysis import record
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant, repeat
+from spikelfp.registry import checked_keywords
 from spikelfp.training.update import predict
 
 
@@ -104,9 +105,10 @@ class QuantizedNetwork(nn.Sequential):
             float32 ``[T, B, …]`` on the CPU.
 
         Raises:
-            UserError: where ``x · input_scale`` are no integers from 0 to ``input_scale``.
+            UserError: for what is no dense tensor of real numbers, and where ``x · input_scale`` are no integers from 0
+                to ``input_scale``.
         """
-        inputs = inputs.detach().to("cpu", torch.float32)
+        inputs = checks.tensor("inputs", inputs).detach().to("cpu", torch.float32)
         if self.input_scale is None:
             return inputs
         if is_constant(inputs):
@@ -129,6 +131,28 @@ class QuantizedNetwork(nn.Sequential):
             )
         return whole
 
+
+def check_thresholds(net: QuantizedNetwork) -> None:
+    """Refuse a network whose neurons have other thresholds than its report says, such as those set by hand.
+
+    Raises:
+        UserError: naming the neurons.
+    """
+    for layer in net.report:
+        if layer.neurons is None or layer.threshold is None:
+            continue
+        neurons: Any = net.get_submodule(layer.neurons)
+        now = torch.as_tensor(neurons.threshold, dtype=torch.float64)
+        whole = torch.as_tensor(layer.threshold, dtype=torch.float64)
+        if bool(((now < whole * (1 - _ROUNDED)) | (now > (whole + 1) * (1 + _ROUNDED))).any()):
+            raise UserError(
+                f"the neurons {layer.neurons!r} have the threshold {span(now)}, and were quantised with {span(whole)}: "
+                "set thresholds before quantize, whose steps depend on them"
+            )
+
+
+_ROUNDED = 2**-22
+"""Relative error of a threshold that is rounded to float32."""
 
 _AT_ONCE = 256
 """Samples that run at the same time."""
@@ -177,6 +201,7 @@ class Comparison:
     agreement: float
 
 
+@checked_keywords()
 def compare(
     net: torch.nn.Module,
     quantized: QuantizedNetwork,
@@ -197,11 +222,18 @@ def compare(
         Rates of each layer, accuracies (with ``labels``), and how often both give the same class.
 
     Raises:
-        ShapeError: where labels and inputs are not equally many.
+        UserError: for what is no network and no copy of it, inputs that are not finite, and labels below 0.
+        ShapeError: for inputs that are not ``[T, B, …]``, and labels and masks that do not fit them.
     """
+    checks.network(net)
+    if not isinstance(quantized, QuantizedNetwork):
+        raise UserError(f"the quantised copy is one of hw_export.quantize, got {type(quantized).__name__}")
+    if checks.finite("inputs", inputs).dim() < 3 or not inputs.numel():
+        raise ShapeError(f"inputs are some [T, B, …], got shape {tuple(inputs.shape)}")
+    if labels is not None:
+        checks.class_labels(labels, inputs)
+    checks.step_mask(mask, inputs)
     count = inputs.shape[1]
-    if labels is not None and len(labels) != count:
-        raise ShapeError(f"{len(labels)} labels do not fit inputs of shape {tuple(inputs.shape)}")
     like = next(net.parameters(), inputs)
     tallies: dict[str, _Tally] = {}
     classes = []
@@ -210,6 +242,11 @@ def compare(
         read_out = None if mask is None else mask[:, start : start + _AT_ONCE]
         before, spikes = _run(net, part.to(like), read_out)
         after, others = _run(quantized, quantized.scaled(part), read_out)
+        if not spikes.keys() <= others.keys():
+            raise UserError(
+                f"the quantised network is no copy of the network: its neurons are {', '.join(others) or 'none'}, "
+                f"those of the network {', '.join(spikes) or 'none'}"
+            )
         for name, own in spikes.items():
             tallies.setdefault(name, _Tally(own)).add(own, others[name])
         classes.append(torch.stack([before, after]))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import UserError
 from spikelfp.functional.grid import Grid, check_bits, largest
 from spikelfp.functional.sequence import is_constant
@@ -236,6 +236,8 @@ def mantissas(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         UserError: for weights that are not whole numbers, or have no such mantissas.
     """
     limit = largest(check_bits(bits))
+    if checks.tensor("weight", weight).dim() < 2:
+        raise UserError(f"weights are [C, …], of two axes or more, got shape {list(weight.shape)}")
     rows = weight.detach().flatten(1)
     if not torch.equal(rows, rows.round()):
         raise UserError("the weights are not whole numbers: quantise the network first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -40,14 +41,14 @@ from hw_export.quantize.scales import (
     second_moment,
     shifts_of,
 )
-from spikelfp import nn
+from spikelfp import checks, nn
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.fold import fold_batchnorm
 from spikelfp.functional.grid import Grid, check_bits
 from spikelfp.nn.graph import has_trait
 from spikelfp.options import one_of, other_than, setting
 from spikelfp.quantized import TIE_MARGIN, check_weights
-from spikelfp.registry import check_name
+from spikelfp.registry import check_name, checked_keywords
 
 
 @dataclass(frozen=True)
@@ -335,6 +336,7 @@ class QuantizeOptions:
     )  # fmt: skip
 
 
+@checked_keywords()
 @torch.no_grad()
 def quantize(
     net: torch.nn.Module,
@@ -395,29 +397,37 @@ def quantize(
         UserError: naming the layer whose weights are all zero or not finite, whose threshold would round to 0, or whose
             neurons fire in ``net`` but not in the copy; for a BatchNorm that cannot be folded; and for options out of
             range.
-        ShapeError: for calibration inputs that are not ``[T, B, …]``.
+        ShapeError: for calibration inputs that are not ``[T, B, …]`` of the network.
     """
     check_name("clip", clip, CLIPS)
-    if bits not in (None, FLOAT):
-        check_bits(bits)
-    if calibration is not None:
-        if calibration.dim() < 3 or not calibration.numel():
-            raise ShapeError(f"calibration inputs are some [T, B, …], got shape {tuple(calibration.shape)}")
-        if not calibration.isfinite().all():
-            raise UserError("the calibration inputs hold NaN or infinity")
+    if bits is not None and not (isinstance(bits, numbers.Real) and bits == FLOAT):
+        bits = check_bits(bits)
+    per_channel, power_of_two, fine_biases = (
+        checks.truth(name, value)
+        for name, value in (("per_channel", per_channel), ("power_of_two", power_of_two), ("fine_biases", fine_biases))
+    )
+    if calibration is not None and (checks.finite("calibration", calibration).dim() < 3 or not calibration.numel()):
+        raise ShapeError(f"calibration inputs are some [T, B, …], got shape {tuple(calibration.shape)}")
+    tie_margin = checks.number("tie_margin", tie_margin)
+    if not 0 <= tie_margin < 1:
+        raise UserError(f"tie_margin must lie in [0, 1), got {tie_margin}")
+    if input_scale is not None:
+        levels = checks.number("input_scale", input_scale)
+        if not 1 <= levels <= checks.LARGEST or levels != int(levels):
+            raise UserError(f"input_scale must be a whole number from 1 to {checks.LARGEST}, got {input_scale}")
+        input_scale = int(levels)
     made = _copy(net, bits)
     if bits == FLOAT or (bits is None and not has_grids(made)):
         return made
     if clip == "output" and calibration is None:
         raise UserError("clip='output' looks at the sums: hand in calibration inputs [T, B, …] of the network")
-    if input_scale is not None and not (1 <= input_scale < math.inf and input_scale == int(input_scale)):
-        raise UserError(f"input_scale must be a whole number of at least 1, got {input_scale}")
-    if not 0 <= tie_margin < 1:
-        raise UserError(f"tie_margin must lie in [0, 1), got {tie_margin}")
-    made.input_scale = None if input_scale is None else int(input_scale)
-    scheme = Scheme(None if bits is None else int(bits), clip, per_channel, power_of_two, tie_margin, fine_biases)
+    made.input_scale = input_scale
+    scheme = Scheme(bits, clip, per_channel, power_of_two, tie_margin, fine_biases)
     all_trained = is_trained(made)
-    walk = Walk(made, scheme, made.input_scale, None if calibration is None else made.scaled(calibration))
+    known = None if calibration is None else made.scaled(calibration)
+    if known is not None:
+        made(known[:1, :1])  # its layers say which shapes they take
+    walk = Walk(made, scheme, made.input_scale, known)
     if made.input_scale is not None and walk.input_sum >= EXACT:
         without = quantize(
             net, bits, clip=clip, per_channel=per_channel, power_of_two=power_of_two, calibration=calibration,
@@ -439,10 +449,14 @@ def quantize(
 
 
 def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
-    """Copy ``net`` in float32 on the CPU with BatchNorm folded; with 32 ``bits`` all of it in floats."""
+    """Copy ``net`` in float32 on the CPU with BatchNorm folded; with 32 ``bits`` all of it in floats.
+
+    Layers that share a weight get one each, since their integers have scales of their own.
+    """
     known = lowered(net)
     leaves(known)
     twin = copy.deepcopy(known).eval().requires_grad_(False)
+    _untie(twin)
     snap(twin)
     if bits == FLOAT:
         as_floats(twin)
@@ -452,6 +466,18 @@ def _copy(net: torch.nn.Module, bits: int | None) -> QuantizedNetwork:
         twin = fold_scales(twin)
     twin = twin.to("cpu", torch.float32)
     return QuantizedNetwork(OrderedDict(twin.named_children())).eval()
+
+
+def _untie(net: torch.nn.Module) -> None:
+    """Give each layer parameters of its own, in place."""
+    seen: set[int] = set()
+    for module in net.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            if id(parameter) in seen:
+                parameter = module._parameters[name] = torch.nn.Parameter(parameter.clone(), requires_grad=False)
+            seen.add(id(parameter))
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from hw_export.quantize import QuantizedNetwork
 from hw_export.quantize.report import span
 from hw_export.targets.limits import Decays, Delays, Limit, Resets, Violation, notes_of
 from hw_export.targets.outline import check_outline, outline, read_facts, write_facts
+from spikelfp import checks
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import flag, options_of
 from spikelfp.registry import Registry
@@ -261,6 +262,7 @@ class Chip(Target):
         Raises:
             UserError: for a network that the chip cannot hold.
         """
+        folder = checks.path("folder", folder)
         network = self.integers(net, input_shape)
         self.refuse(network)
         chip = self.adapt(network)
@@ -292,7 +294,7 @@ class Chip(Target):
         Raises:
             DataError: for files that are missing, damaged, of another chip, or do not fit together.
         """
-        folder = Path(folder)
+        folder = checks.path("folder", folder)
         facts = read_facts(folder / OUTLINE)
         if facts.get("format") != FORMAT or facts.get("target") != self.name:
             raise DataError(f"{folder / OUTLINE} is not of {self.name} in format {FORMAT}")
@@ -366,6 +368,8 @@ def make_target(name: str, options: Mapping[str, Any] | None = None) -> Target:
         UserError: for an unknown target, an option that it does not have, a value that it does not take, and a class
             that leaves out an attribute of :class:`Target` or :class:`Chip`.
     """
+    if not isinstance(options, Mapping | None):
+        raise UserError(f"options of a target are values by name, in a dictionary, got {brief(options)}")
     kind, given = TARGETS[name], dict(options or {})
     known = inspect.signature(kind).parameters
     for option in given:

@@ -15,6 +15,7 @@ from hw_export.integer.network import IntegerConv, IntegerDense, IntegerNetwork,
 from hw_export.targets.base import TARGETS, Chip
 from hw_export.targets.limits import Kinds, Limit, OneDecay, Thresholds
 from hw_export.targets.outline import check_codes, read_arrays, rebuild, write_arrays
+from spikelfp import checks
 from spikelfp.functional.lif import Reset
 from spikelfp.nn.delay import LONGEST
 
@@ -59,7 +60,7 @@ class Generic(Chip):
     )
 
     def __init__(self, state_bits: int = 32, shift: int = 6, one_decay: bool = False) -> None:
-        self.state_bits, self.shift, self.one_decay = state_bits, shift, one_decay
+        self.state_bits, self.shift, self.one_decay = state_bits, shift, checks.truth("one_decay", one_decay)
         resets: frozenset[Reset] = frozenset({"zero", "subtract", "immediate"})
         self.arithmetic = Arithmetic(state_bits, shift=shift, resets=resets, delays=LONGEST)
         self.limits: tuple[Limit, ...] = (

@@ -210,6 +210,7 @@ class Xylo(Chip):
 class XyloA3(Xylo):
     """Xylo A3: more neurons in the readout, and fewer that take inputs; files and arithmetic are those of Xylo."""
 
+    summary: ClassVar[str] = "SynSense Xylo A3: as xylo, 992 hidden neurons of which 128 take inputs, 32 in the readout"
     limits = (*LIMITS, Sizes(hidden=992, outputs=32, fan_in=128, fan_out=128, each=1024, all=31_744))
 
 

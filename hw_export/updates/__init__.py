@@ -18,9 +18,12 @@ from hw_export.updates.replay import (
     save_image,
 )
 from hw_export.updates.spi import SpiLayout, SpiWriter, SpiWrites
+from spikelfp.registry import check_constructors
 
 __all__ = [
     "Change", "Follower", "Frame", "FrameTarget", "IntegerImage", "Mark", "Parameter", "SpiLayout", "SpiWriter",
     "SpiWrites", "StreamHeader", "Summary", "UpdateRecorder", "UpdateTarget", "follow", "grids_of", "inspect",
     "load_image", "quantized", "replay", "save_image",
 ]  # fmt: skip
+
+check_constructors(UpdateRecorder, Follower)

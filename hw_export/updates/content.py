@@ -38,8 +38,11 @@ from hw_export.updates.format import (
     unpack_values,
     untyped,
 )
+from spikelfp import checks
 from spikelfp.errors import DataError, ShapeError, UserError
 from spikelfp.quantized import Grid
+from spikelfp.registry import unknown_name
+from spikelfp.terminal import brief
 from spikelfp.untrusted import open_regular
 
 # Parameters and their integers
@@ -184,7 +187,9 @@ class IntegerImage:
             UserError: for a grid without a parameter, a parameter without a grid, and values that are not finite.
             ShapeError: for scales that do not fit a parameter.
         """
-        live = dict(net.named_parameters())
+        live = dict(checks.network(net).named_parameters())
+        if not isinstance(grids, Mapping):
+            raise UserError(f"grids are Grid objects by name of the parameter, got {brief(grids)}")
         for name in [*grids, *live]:
             if name not in live or name not in grids:
                 raise UserError(f"{name}: {'a grid without a parameter' if name in grids else 'no grid is given'}")
@@ -208,7 +213,32 @@ class IntegerImage:
             parameter: name of the parameter.
             indices: int64 ``[N]``, places of the elements in row-major order.
             values: int32 ``[N]``, their new integers.
+
+        Raises:
+            UserError: for an unknown parameter, indices outside of it, and values beyond its grid; nothing is set then.
         """
+        known = next((p for p in self.parameters if p.name == parameter), None)
+        if known is None:
+            raise unknown_name("parameter", parameter, self.arrays)
+        indices, values = np.asarray(indices), np.asarray(values)
+        if indices.shape != values.shape or indices.ndim != 1:
+            raise UserError(
+                f"{parameter}: {indices.shape} indices for {values.shape} values; pass flat arrays of one length"
+            )
+        if not len(indices):
+            return
+        for what, array in (("indices", indices), ("values", values)):
+            if array.dtype.kind not in "iu":
+                raise UserError(f"{parameter}: the {what} must be whole numbers, got {array.dtype}")
+        if indices.min() < 0 or indices.max() >= known.size:
+            worst = indices.min() if indices.min() < 0 else indices.max()
+            raise UserError(f"{parameter} has the indices 0 to {known.size - 1}, there is no index {worst}")
+        low, high = known.grid.low, known.grid.high
+        if values.min() < low or values.max() > high:
+            raise UserError(
+                f"{parameter} holds whole numbers from {low} to {high}, got {values.min()} to {values.max()}: is the "
+                "update made for another network?"
+            )
         self.arrays[parameter].reshape(-1)[indices] = values
 
     def copy(self) -> IntegerImage:
@@ -247,7 +277,7 @@ class IntegerImage:
         Raises:
             ShapeError: for a parameter of the image that ``net`` does not have in this shape.
         """
-        made = copy.deepcopy(net)
+        made = copy.deepcopy(checks.network(net))
         as_floats(made)
         live = dict(made.named_parameters())
         for p in self.parameters:
@@ -256,6 +286,21 @@ class IntegerImage:
             integers = torch.from_numpy(self.arrays[p.name].astype(np.int32)).to(live[p.name])
             live[p.name].data.copy_(p.grid.to_real(integers))
         return made
+
+
+def check_image(name: str, value: Any) -> IntegerImage:
+    """Return an image.
+
+    Args:
+        name: of the argument, for the error.
+        value: the image.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if not isinstance(value, IntegerImage):
+        raise UserError(f"{name} is an IntegerImage, as replay and load_image give it, got {brief(value)}")
+    return value
 
 
 # Header, frames and marks
@@ -604,6 +649,8 @@ def read_events(stream: Stream, decoder: Decoder) -> Iterator[Event]:
     Raises:
         DataError: for a file that cannot be read, and at the first wrong byte.
     """
+    if not isinstance(stream, bytes):
+        checks.path("a stream", stream)
     if isinstance(stream, bytes):
         yield from decoder.take(memoryview(stream)[decoder.link.offset :])
         return

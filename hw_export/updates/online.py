@@ -11,6 +11,7 @@ from hw_export.build import TrainedOptions, shown_samples
 from hw_export.updates.content import Plain
 from hw_export.updates.quantized import BITS, grids_like, integers_of
 from hw_export.updates.recorder import UpdateRecorder
+from spikelfp import checks
 from spikelfp.configuration import Schema
 from spikelfp.errors import UserError
 from spikelfp.files import put_back
@@ -122,7 +123,7 @@ def record_run(run: str | Path, out: str | Path, *, overwrite: bool = False, **o
     stated = OPTIONS.stated(options, "record_run")
     chosen = RecordConfig(**OPTIONS.made(OPTIONS.settled(stated, stated)))
     online, own, start_from = chosen.online, chosen.integers, chosen.trained
-    loaded = load_run(run, start_from.weights, start_from.data_dir, start_from.cache_dir)
+    loaded = load_run(checks.path("run", run), start_from.weights, start_from.data_dir, start_from.cache_dir)
     loaded.check_classes()
     config, splits = loaded.config, loaded.splits()
     config = config.placed(

@@ -11,8 +11,8 @@ from torch import Tensor
 from hw_export.layers import leaves, pooled_areas
 from hw_export.quantize import TIE_MARGIN, LayerReport, QuantizedNetwork, quantize
 from hw_export.quantize.prepare import is_trained
-from hw_export.updates.content import LIMIT, IntegerImage
-from spikelfp import nn
+from hw_export.updates.content import LIMIT, IntegerImage, check_image
+from spikelfp import checks, nn
 from spikelfp.errors import UserError
 from spikelfp.quantized import CLIPS, Grid
 from spikelfp.registry import check_name
@@ -78,7 +78,7 @@ def integers_of(net: torch.nn.Module, bits: int | None, clip: str, input_scale: 
         UserError: for a network that cannot be quantised, and options out of range.
     """
     check_name("clip", clip, CLIPS)
-    if bits is None and not is_trained(net):
+    if bits is None and not is_trained(checks.network(net)):
         bits = BITS
     made = quantize(net, bits, clip=clip, input_scale=input_scale, fine_biases=False)
     if made.bits is None:
@@ -101,8 +101,16 @@ def grids_like(net: torch.nn.Module, made: QuantizedNetwork, headroom: float = 1
         UserError: for a headroom below 1, and parameters that have no form in integers.
     """
     assert made.bits is not None
-    if not 1 <= headroom < float("inf"):
+    headroom = checks.number("headroom", headroom)
+    if headroom < 1:
         raise UserError(f"headroom is a factor of at least 1, got {headroom}")
+    owners: dict[int, str] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        if owners.setdefault(id(parameter), name) != name:
+            raise UserError(
+                f"{owners[id(parameter)]} and {name} are one parameter, and a stream has integers of a scale of its "
+                "own for each layer: give each layer its own"
+            )
     factor = made.input_scale or 1
     reports = {report.layer: report for report in made.report}
     grids: dict[str, Grid] = {}
@@ -173,6 +181,7 @@ def quantized(net: torch.nn.Module, image: IntegerImage, *, input_scale: int | N
         UserError: for an image of another network or of other bits, with a scale for each channel, or with grids on
             which a threshold is no whole number of steps.
     """
+    check_image("image", image)
     tops = {p.grid.high for p in image.parameters if p.name.endswith(".weight")}
     bits = next(iter(tops)).bit_length() + 1 if len(tops) == 1 else 0
     if bits < 2 or tops != {2 ** (bits - 1) - 1}:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from hw_export.updates.content import (
     Parameter,
     Plain,
     StreamHeader,
+    check_image,
     encode_frame,
     encode_header,
     encode_mark,
@@ -37,9 +38,12 @@ from hw_export.updates.content import (
 from hw_export.updates.format import MAGIC, Link, write_record
 from hw_export.updates.quantized import grids_of
 from hw_export.updates.replay import apply, base_of
+from spikelfp import checks
 from spikelfp.errors import DataError, NonFiniteError, SaveError, ShapeError, UserError
 from spikelfp.files import check_replaceable, write_whole
+from spikelfp.functional.grid import check_bits
 from spikelfp.quantized import Grid
+from spikelfp.terminal import brief
 
 
 class UpdateRecorder:
@@ -86,8 +90,8 @@ class UpdateRecorder:
         base: image with which the recording began.
 
     Raises:
-        UserError: for options that exclude each other, a file that exists, a network that cannot be quantised, and a
-            stream to be resumed that ends with other weights.
+        UserError: for options that exclude each other or that a resumed stream contradicts, a file that exists, a
+            network that cannot be quantised, and a stream to be resumed that ends with other weights.
         DataError: for a damaged stream to be resumed.
         SaveError: when the file cannot be written.
     """
@@ -110,14 +114,34 @@ class UpdateRecorder:
         resume: bool = False,
         base: IntegerImage | None = None,
     ) -> None:
-        if every < 1:
-            raise UserError(f"every is a number of steps of at least 1, got {every}")
+        checks.graph_of(net)
+        every = checks.whole("every, a number of steps,", every, 1)
+        if base is not None:
+            check_image("base", base)
+        check_about(about)
+        for name, grid in {} if grids is None else _mapping("grids", grids).items():
+            if not isinstance(grid, Grid):
+                raise UserError(f"grids are Grid objects by name of the parameter, {name!r} is {brief(grid)}")
+        for name, value in (("embed", embed), ("durable", durable), ("overwrite", overwrite), ("resume", resume)):
+            checks.truth(name, value)
         if resume and overwrite:
             raise UserError("resume and overwrite exclude each other")
-        self.net, self.path, self.every = net, Path(path), every
+        if base is not None and not resume:
+            raise UserError("base is the image from which a stream began that is resumed: leave it out, or set resume")
+        chosen = {
+            "bits": bits is None,
+            "clip": clip == "mse",
+            "headroom": headroom == 1,
+            "input_scale": input_scale is None,
+        }
+        if grids is not None and not all(chosen.values()):
+            name = next(name for name, absent in chosen.items() if not absent)
+            raise UserError(f"the grids are given, so that {name} has no effect: leave one of the two out")
+        self.net, self.path, self.every = net, checks.path("path", path), every
         self.frames, self.bytes = 0, 0
         if resume:
             self._file = self._resume(base, durable)
+            self._check_resumed(bits, grids, every)
         else:
             if os.path.lexists(self.path):
                 if not overwrite:
@@ -133,6 +157,27 @@ class UpdateRecorder:
         self.steps, self._compared = self.base.step, self.base.step
         device = next(net.parameters()).device
         self._live = [LiveParameter(p, self.base.arrays[p.name], device) for p in self.base.parameters]
+
+    def _check_resumed(self, bits: int | None, grids: Mapping[str, Grid] | None, every: int) -> None:
+        """Refuse options that the stream that is resumed contradicts.
+
+        Raises:
+            UserError: naming the option, its value and that of the stream.
+        """
+        own = self.base.grids
+        tops = {grid.high for name, grid in own.items() if name.endswith(".weight")}
+        found: list[tuple[str, object, object]] = []
+        if every not in (1, self.every):
+            found.append(("every", every, self.every))
+        if bits is not None and tops != {2 ** (check_bits(bits) - 1) - 1}:
+            found.append(("bits", bits, ", ".join(str(top.bit_length() + 1) for top in sorted(tops))))
+        for name, grid in (grids or {}).items():
+            if name not in own or not _equal(grid, own[name]):
+                found.append((f"for {name}", "the grid that is given", "a grid of its own"))
+        if found:
+            self._file.close()
+            name, value, stated = found[0]
+            raise UserError(f"{self.path}, which is resumed, has {name} {stated}, not {value}: leave that out")
 
     def step(self) -> Frame | None:
         """Count a step of training and record what it changed; to be called after every step.
@@ -185,6 +230,12 @@ class UpdateRecorder:
         if self.steps == self._compared:
             return None
         live = dict(self.net.named_parameters())
+        for entry in self._live:
+            if entry.parameter.name not in live:
+                raise UserError(
+                    f"the network had the parameter {entry.parameter.name} when the recording began and has it no more "
+                    "(pruning and weight normalisation rename it): change layers before a recording"
+                )
         found = [(entry, entry.change(live[entry.parameter.name], self.steps)) for entry in self._live]
         changed = [(entry, change) for entry, change in found if change is not None]
         if not changed:
@@ -218,6 +269,28 @@ class UpdateRecorder:
             )
         self.base = image
         return StreamFile(self.path, decoder.link, durable=durable)
+
+
+def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name} are values by name, in a dictionary, got {brief(value)}")
+    return value
+
+
+def check_about(about: Any) -> None:
+    """Refuse notes that no header of a stream holds.
+
+    Raises:
+        UserError: for what is no dictionary of texts, finite numbers, truth values and ``None`` by name.
+    """
+    for name, value in {} if about is None else _mapping("about", about).items():
+        if not isinstance(name, str) or not isinstance(value, Plain):
+            raise UserError(f"about holds texts, numbers and truth values by name, got {brief(name)}: {brief(value)}")
+
+
+def _equal(one: Grid, other: Grid) -> bool:
+    scales = [torch.as_tensor(grid.scale, dtype=torch.float64).flatten() for grid in (one, other)]
+    return (one.low, one.high) == (other.low, other.high) and torch.equal(*scales)
 
 
 _WORD = 8
@@ -267,6 +340,8 @@ class LiveParameter:
         if self.integers.device != live.device:
             self.integers, self.rounded = self.integers.to(live.device), self.rounded.to(live.device)
             self.differs = self.differs.to(live.device)
+        if live.dtype in (torch.float16, torch.bfloat16):
+            live = live.float()  # as the grid does: integers beyond 2^11 or 2^8 do not fit into such floats
         if self.scaled.shape != live.shape or self.scaled.dtype != live.dtype or self.scaled.device != live.device:
             self.scaled = torch.empty_like(live, memory_format=torch.contiguous_format)
         scale = p.grid.scale.to(live) if isinstance(p.grid.scale, Tensor) else p.grid.scale

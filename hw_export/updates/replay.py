@@ -25,17 +25,21 @@ from hw_export.updates.content import (
     Stream,
     StreamHeader,
     changes_of,
+    check_image,
     encode_header,
     left_over,
     name_of,
     read_events,
 )
 from hw_export.updates.format import Link, write_record
+from spikelfp import checks
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_whole
+from spikelfp.registry import checked_keywords
 from spikelfp.untrusted import check_size
 
 
+@checked_keywords()
 def replay(
     stream: Stream, base: IntegerImage | None = None, upto: int | None = None, *, strict: bool = False
 ) -> IntegerImage:
@@ -59,6 +63,9 @@ def replay(
             bytes that are no frame.
         UserError: for a step that is not in the stream, and a missing base image.
     """
+    if upto is not None:
+        upto = checks.whole("upto, a step of training,", upto, None)
+    checks.truth("strict", strict)
     decoder = Decoder(name_of(stream))
     image: IntegerImage | None = None
     for event in read_events(stream, decoder):
@@ -92,7 +99,7 @@ def base_of(header: StreamHeader, base: IntegerImage | None, name: str) -> Integ
         UserError: where there is no image at all.
     """
     if base is not None:
-        if base.digest() != header.digest:
+        if check_image("base", base).digest() != header.digest:
             raise DataError(
                 f"{name} was recorded from another base image: it wants {header.digest.hex()[:12]}…, "
                 f"this one is {base.digest().hex()[:12]}…"
@@ -149,8 +156,9 @@ def save_image(path: str | Path, image: IntegerImage) -> None:
     Raises:
         SaveError: when the file cannot be written.
     """
+    check_image("image", image)
     data, _ = write_record(encode_header(StreamHeader(image.parameters, image.step, 1, image.digest(), image)), Link())
-    write_whole(path, lambda file: file.write(data))
+    write_whole(checks.path("path", path), lambda file: file.write(data))
 
 
 def load_image(path: str | Path) -> IntegerImage:
@@ -236,7 +244,13 @@ class Follower:
         base: IntegerImage | None = None,
         write_base: bool = True,
     ) -> None:
-        self.path, self.target, self.base, self.write_base = Path(path), target, base, write_base
+        if not isinstance(target, FrameTarget) and not callable(getattr(target, "write", None)):
+            raise UserError(
+                f"a target takes integers by write(parameter, indices, values), as an IntegerSimulator does; a "
+                f"{type(target).__name__} does not"
+            )
+        checks.truth("write_base", write_base)
+        self.path, self.target, self.base, self.write_base = checks.path("path", path), target, base, write_base
         self._decoder = Decoder(str(path))
 
     @property
@@ -311,6 +325,8 @@ def follow(
         UserError: for an interval or patience out of range, and a missing base image.
         DataError: for another base image, and a damaged, repeated, misplaced or missing frame.
     """
+    interval = checks.number("interval", interval)
+    patience = None if patience is None else checks.number("patience", patience)
     if interval <= 0 or (patience is not None and patience < 0):
         raise UserError(f"interval must be above 0 and patience at least 0 seconds, got {interval} and {patience}")
     follower = Follower(path, target, base=base, write_base=write_base)

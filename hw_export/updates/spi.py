@@ -37,11 +37,14 @@ from hw_export.updates.content import (
     Parameter,
     StreamHeader,
     changes_of,
+    check_image,
     read_events,
 )
 from hw_export.updates.replay import apply, base_of, tail_notes
+from spikelfp import checks
 from spikelfp.errors import DataError, UserError
 from spikelfp.files import write_whole
+from spikelfp.terminal import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,8 @@ class SpiLayout:
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
+        if not isinstance(parameters, Iterable) or not all(isinstance(p, Parameter) for p in parameters):
+            raise UserError(f"parameters are those of a stream or an image, got {brief(parameters)}")
         self._layers: dict[str, _Layer] = {}
         self._biases: set[str] = set()
         begin = end = 0
@@ -147,7 +152,7 @@ class SpiLayout:
         Raises:
             UserError: for a bias that is not 0.
         """
-        return self.writes(changes_of(image))
+        return self.writes(changes_of(check_image("image", image)))
 
     def writes(self, changes: Iterable[Change]) -> SpiWrites:
         """Make the writes for the changes of a frame, at rising addresses; two synapses in a byte take one write.
@@ -314,8 +319,12 @@ def write_spi(
         DataError: for a damaged stream, and another base image.
         SaveError: when ``out`` cannot be written.
     """
+    if upto is not None:
+        upto = checks.whole("upto, a step of training,", upto, None)
+    for name, value in (("whole", whole), ("strict", strict)):
+        checks.truth(name, value)
     done: list[SpiFile] = []
-    write_whole(out, lambda file: done.append(_write(str(stream), file, base, upto, whole, strict)))
+    write_whole(checks.path("out", out), lambda file: done.append(_write(str(stream), file, base, upto, whole, strict)))
     return done[0]
 
 

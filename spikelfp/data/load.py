@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spikelfp import checks
 from spikelfp.data.dataset import DataSplits, datasets
 from spikelfp.data.events.dataset import load_events
 from spikelfp.data.events.recordings import prefixes, recordings
 from spikelfp.errors import UnknownNameError
 from spikelfp.options import Choice
 from spikelfp.registry import check_name, unknown_name
+from spikelfp.terminal import brief
 
 PATHS = ("folder", "hdf5", "csv")
 """Kinds of data sets that are named by their path."""
@@ -41,6 +43,9 @@ def check_data_name(name: str) -> str:
     Raises:
         UnknownNameError: if not, with the nearest one suggested, or the way to name the folder of that path.
     """
+    if not isinstance(name, str):
+        hint = f": write 'folder:{name}'" if isinstance(name, Path) else ""
+        raise UnknownNameError(f"a data set is named by text, got {brief(name)}{hint}")
     prefix, colon, rest = name.partition(":")
     if colon:
         check_name("kind of data", prefix, sorted([*prefixes, *datasets.where(by_path=True)]))
@@ -87,4 +92,4 @@ def load(name: str, data_dir: str | Path | None = None, **options: Any) -> DataS
     """
     if is_event_data(check_data_name(name)):
         return load_events(name, data_dir, **options)
-    return Choice(name, options).maker(datasets)(None if data_dir is None else Path(data_dir))
+    return Choice(name, options).maker(datasets)(None if data_dir is None else checks.path("data_dir", data_dir))

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from spikelfp.errors import UserError
 from spikelfp.machine import empty
+from spikelfp.terminal import brief
 
 
 def largest(bits: int) -> int:
@@ -25,8 +26,12 @@ def check_bits(bits: int) -> int:
     Raises:
         UserError: unless it is a whole number from 2 to 16.
     """
-    if not 2 <= bits <= 16 or bits != int(bits):
-        raise UserError(f"bits must be a whole number from 2 to 16, got {bits}")
+    try:
+        fits = 2 <= bits <= 16 and bits == int(bits)
+    except (TypeError, ValueError, RuntimeError):  # a text, a tuple, several numbers
+        fits = False
+    if not fits:
+        raise UserError(f"bits must be a whole number from 2 to 16, got {brief(bits)}")
     return int(bits)
 
 

@@ -20,8 +20,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from spikelfp import checks
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.scalars import as_whole
+from spikelfp.terminal import brief
 
 
 def is_sparse(x: Tensor) -> bool:
@@ -160,12 +162,16 @@ def check_images(images: Tensor, steps: int, unit_range: bool = False) -> None:
         unit_range: the values must lie in [0, 1] too.
 
     Raises:
-        UserError: for the steps.
+        UserError: for the steps, and for what is no dense tensor.
         ShapeError: for the images, with the first value that is out of range.
     """
-    if steps < 1 or steps != int(steps):
-        raise UserError(f"steps must be a whole number of at least 1, got {steps}")
-    if not images.is_floating_point():
+    try:
+        fits = not isinstance(steps, bool) and steps >= 1 and steps == int(steps)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # a text, infinity, several numbers
+        fits = False
+    if not fits:
+        raise UserError(f"steps must be a whole number of at least 1, got {brief(steps)}")
+    if not checks.tensor("images", images).is_floating_point():
         raise ShapeError(f"images to encode must be floating point, got {images.dtype}: scale them to [0, 1] first")
     if not unit_range and torch.isfinite(images.sum()):
         return  # a single pass in the usual case: NaN and infinity stay in a sum

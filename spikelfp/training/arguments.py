@@ -25,6 +25,7 @@ from spikelfp.options import described
 from spikelfp.registry import nearest, parameters_of, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
+from spikelfp.scalars import as_number
 from spikelfp.tasks.base import Task, TaskReward, tasks
 from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses, without_smoothing
 from spikelfp.terminal import first_line
@@ -157,6 +158,14 @@ def check_choices(**given: Any) -> None:
         checks.truth(name, value)
 
 
+def _real(name: str, value: Any) -> float:
+    """Return a number as a float; infinite ones are refused by messages of their own."""
+    number = as_number(value)
+    if number is None:
+        raise UserError(f"{name} is a number, got {value!r:.80}")
+    return number
+
+
 def check_numbers(
     batch_size: int,
     accumulate: int,
@@ -173,8 +182,8 @@ def check_numbers(
     """
     wholes = {"batch_size": batch_size, "accumulate": accumulate, "workers": workers, "seed": seed}
     batch_size, accumulate, workers, seed = (checks.whole(name, value, None) for name, value in wholes.items())
-    clip, clip_norm = checks.number("clip", clip), checks.number("clip_norm", clip_norm)
-    max_weight = None if max_weight is None else checks.number("max_weight", max_weight)
+    clip, clip_norm = _real("clip", clip), _real("clip_norm", clip_norm)
+    max_weight = None if max_weight is None else _real("max_weight", max_weight)
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, got {batch_size}")
     if accumulate < 1:

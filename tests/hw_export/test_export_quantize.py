@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from export_nets import dense, pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.utils import parametrizations, prune
 
-from hw_export import quantize
+from hw_export import IntegerNetwork, IntegerSimulator, quantize, to_nir
 from hw_export.quantize.scales import QuantizationError, free_scales
+from hw_export.updates import grids_of
 from spikelfp import nn
 from spikelfp.analysis import record
 from spikelfp.errors import UnknownNameError, UserError
@@ -310,3 +314,46 @@ def test_a_derived_layer_is_exported_for_what_it_is_or_refused():
     assert torch.equal(quantize(named, bits=8)[0].weight, quantize(plain, bits=8)[0].weight)
     with pytest.raises(UserError, match=r"layer 0 is a Leaner, derived from nn.Linear with a forward of its own"):
         quantize(nn.Sequential(Leaner(3, 4), nn.LIF()), bits=8)
+
+
+def test_layers_that_share_a_weight_get_integers_of_their_own():
+    torch.manual_seed(0)
+    tied = nn.Sequential(nn.Linear(6, 6), nn.LIF(0.9, 1.0), nn.Linear(6, 6), nn.LIF(0.9, 0.5))
+    apart = copy.deepcopy(tied)
+    tied[2].weight = tied[0].weight
+    apart[2].weight.data.copy_(tied[0].weight.data)
+    ours, wanted = quantize(tied, 4), quantize(apart, 4)
+    assert ours.report == wanted.report
+    assert all(torch.equal(own, other) for own, other in zip(ours.parameters(), wanted.parameters(), strict=True))
+    assert tied[2].weight is tied[0].weight
+    with pytest.raises(UserError, match=r"0\.weight and 2\.weight are one parameter"):
+        grids_of(tied)
+
+
+@pytest.mark.parametrize("export", [quantize, lambda net: to_nir(net, None)], ids=["quantize", "to_nir"])
+def test_weights_that_are_computed_at_every_run_are_refused(export):
+    for compute in (
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        parametrizations.weight_norm,
+        torch.nn.utils.spectral_norm,
+    ):
+        net = dense("zero")
+        compute(net[1] if isinstance(net[1], nn.Linear) else net[0])
+        with pytest.raises(UserError, match="is computed at every run"):
+            export(net)
+
+
+def test_thresholds_that_were_set_after_quantisation_are_refused():
+    net = quantize(dense("zero"), 8, input_scale=16)
+    neurons = next(layer for layer in net if isinstance(layer, nn.LIF))
+    for threshold in (5.0, neurons.threshold + 2):
+        neurons.threshold = threshold
+        for export in (IntegerNetwork.of, IntegerSimulator, lambda net: to_nir(net, None)):
+            with pytest.raises(UserError, match=r"have the threshold .* and were quantised with"):
+                export(net)
+
+
+@pytest.mark.parametrize("export", [quantize, grids_of, lambda net: to_nir(net, None)])
+def test_a_network_without_values_is_refused(export):
+    with pytest.raises(UserError, match="device meta"):
+        export(dense("zero").to("meta"))

@@ -94,7 +94,7 @@ def test_the_networks_are_left_as_they_were():
 def test_labels_that_do_not_fit_are_refused():
     net = dense("zero")
     with pytest.raises(ShapeError, match="5 labels do not fit"):
-        compare(net, quantize(net, 4), nn.constant(pixels(24), 5), torch.zeros(5))
+        compare(net, quantize(net, 4), nn.constant(pixels(24), 5), torch.zeros(5, dtype=torch.int64))
 
 
 def test_a_silenced_layer_is_refused_by_name_with_both_rates():

@@ -287,7 +287,7 @@ def test_sums_need_inputs():
         (pixels(24) + 0.03, "no whole numbers over 16"),
         (pixels(24) - 0.5, "no whole numbers over 16, from 0"),
         (pixels(24) * 2, "go up to 2"),
-        (pixels(24) * float("nan"), "the calibration inputs hold NaN"),
+        (pixels(24) * float("nan"), "calibration holds NaN"),
     ],
 )
 def test_calibration_inputs_must_be_what_the_network_takes(images, text):

@@ -7,6 +7,7 @@ import errno
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import prune
 from updates_nets import nudge, recorded, same, small
 
 from hw_export import quantize
@@ -260,3 +261,61 @@ def test_an_appended_record_starts_where_the_last_whole_one_ended(tmp_path):
     file.append(b"\x01")
     file.close()
     assert b"left" not in (tmp_path / "a").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_every_kind_of_floats_is_recorded_as_it_is_rounded(tmp_path, net, random, dtype):
+    net = net.to(dtype)
+    recorder = UpdateRecorder(net, tmp_path / "a", input_scale=255)
+    for _ in range(4):
+        nudge(net, random, 0.02)
+        recorder.step()
+        live = dict(net.named_parameters())
+        for p in recorder.base.parameters:
+            assert np.array_equal(recorder.image().arrays[p.name], p.integers(live[p.name])), p.name
+    recorder.close()
+    assert same(replay(tmp_path / "a"), recorder.image())
+
+
+def test_a_parameter_that_is_renamed_during_a_recording_is_told(tmp_path, net):
+    recorder = UpdateRecorder(net, tmp_path / "a")
+    layer = next(layer for layer in net if isinstance(layer, nn.Linear))
+    prune.l1_unstructured(layer, "weight", 0.5)
+    with pytest.raises(UserError, match="has it no more"):
+        recorder.step()
+
+
+def test_a_network_that_cannot_be_trained_is_not_recorded(tmp_path):
+    with torch.inference_mode():
+        net = small()
+    with pytest.raises(UserError, match="inference_mode"):
+        UpdateRecorder(net, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"bits": 4}, "has bits 8, not 4"),
+        ({"every": 3}, "has every 2, not 3"),
+        ({"grids": "coarser"}, "a grid of its own, not the grid that is given"),
+    ],
+)
+def test_options_that_a_resumed_stream_contradicts(tmp_path, net, options, text):
+    UpdateRecorder(net, path := tmp_path / "a", every=2).close()
+    before = path.read_bytes()
+    if "grids" in options:
+        options = {"grids": grids_of(net, 8, headroom=2)}
+    with pytest.raises(UserError, match=text):
+        UpdateRecorder(net, path, resume=True, **options)
+    assert path.read_bytes() == before
+    with UpdateRecorder(net, path, resume=True, bits=8, every=2) as again:
+        assert again.every == 2
+    UpdateRecorder(net, path, resume=True, grids=again.base.grids).close()
+
+
+@pytest.mark.parametrize("option", [{"bits": 8}, {"clip": "max"}, {"headroom": 2.0}, {"input_scale": 4}])
+def test_options_without_effect_beside_grids(tmp_path, net, option):
+    with pytest.raises(UserError, match=f"so that {next(iter(option))} has no effect"):
+        UpdateRecorder(net, tmp_path / "a", grids=grids_of(net, 8), **option)
+    with pytest.raises(UserError, match="base is the image from which a stream began that is resumed"):
+        UpdateRecorder(net, tmp_path / "a", base=IntegerImage.of(net, grids_of(net)))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from report_events import CAMERA, LINE, kept, recorded
 
+from spikelfp.report import event_drawings as drawings
 from spikelfp.report import rasters
-from spikelfp.report import recording as drawings
 from spikelfp.report.figures import early
 from spikelfp.report.rasters import FAINTEST, NIGHT, OFF, ON, brightness, event_colours, full_scale
 from spikelfp.report.theme import DARK, LIGHT, Theme, png

@@ -25,6 +25,8 @@ from spikelfp.data.events.recordings import EventSplits, Recordings, load_record
 from spikelfp.data.events.slicing import Slicing, sliced
 from spikelfp.data.loader import Frames, Sequences, fetched
 from spikelfp.data.samples import Samples, hash_tensors
+from spikelfp.errors import UserError
+from spikelfp.terminal import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +218,11 @@ def load_events(
     )
     splits = sliced(splits, slicing, skip_bad=skip_bad)
     chosen = splits.pipeline if pipeline is None else pipeline
-    chosen = chosen if isinstance(chosen, Pipeline) else chosen(splits.pipeline)
+    if not isinstance(chosen, Pipeline):
+        made = chosen(splits.pipeline) if callable(chosen) else chosen
+        if not isinstance(made, Pipeline):
+            raise UserError(f"pipeline is a Pipeline, or a function that gives one, got {brief(made)}")
+        chosen = made
     if augmentations:
         check_augmentations(augmentations, chosen.sensor(splits.train.sensor))  # before hours of binning
     skipped, notes, classes = list(splits.skipped), list(splits.notes), len(splits.train.class_names)

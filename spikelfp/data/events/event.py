@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikelfp import checks
 from spikelfp.errors import DataError, UserError
+from spikelfp.terminal import brief
 
 EVENT = np.dtype([("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")], align=True)
 """Type of one event: time ``t`` in µs; column ``x`` and row ``y`` of the sensor, from its top left corner; polarity
@@ -38,6 +40,8 @@ class Sensor:
     polarities: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("width", "height", "polarities"):
+            checks.whole(f"the {name} of a sensor", getattr(self, name), None)
         if not (1 <= self.width <= 2**16 and 1 <= self.height <= 2**16):
             raise UserError(f"a sensor has 1 to 65536 columns and rows, got {self.width} x {self.height}")
         if self.polarities not in (1, 2):
@@ -100,13 +104,17 @@ class FileLayout:
     first_pixel: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.table, str | None):
+            raise UserError(f"the table of events is named by text, got {brief(self.table)}")
+        if not isinstance(self.columns, tuple | None):
+            raise UserError(f"columns are a tuple of names, such as ('x', 'y', 't', 'p'), got {brief(self.columns)}")
         names = self.columns
         if names is not None and not ({"t", "x"} <= set(names) <= set("txyp-") and _once(names)):
             raise UserError(
                 f"columns are t, x, y, p, each once, with t and x, and - for one to leave out, got {','.join(names)}"
             )
-        if self.first_pixel not in (None, 0, 1):
-            raise UserError(f"the first pixel has the number 0 or 1, got {self.first_pixel}")
+        if isinstance(self.first_pixel, bool) or self.first_pixel not in (None, 0, 1):
+            raise UserError(f"the first pixel has the number 0 or 1, got {brief(self.first_pixel)}")
 
     @classmethod
     def from_text(
@@ -124,6 +132,22 @@ class FileLayout:
 def _once(names: tuple[str, ...]) -> bool:
     known = [name for name in names if name != "-"]
     return len(set(known)) == len(known)
+
+
+def check_stated(sensor: Any, layout: Any = None) -> None:
+    """Refuse what is no sensor, and no layout of files.
+
+    Args:
+        sensor: a :class:`Sensor`, or ``None``.
+        layout: a :class:`FileLayout`, or ``None``.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if not isinstance(sensor, Sensor | None):
+        raise UserError(f"sensor is a Sensor, such as Sensor(346, 260, 2), got {brief(sensor)}")
+    if not isinstance(layout, FileLayout | None):
+        raise UserError(f"layout is a FileLayout, such as FileLayout(table='events'), got {brief(layout)}")
 
 
 def check_events(events: Events, sensor: Sensor, where: str) -> Events:

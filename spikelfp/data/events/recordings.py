@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spikelfp import checks
 from spikelfp.data.events.binning import Pipeline
-from spikelfp.data.events.event import Events, FileLayout, Sensor
+from spikelfp.data.events.event import Events, FileLayout, Sensor, check_stated
 from spikelfp.errors import DataError, UserError
 from spikelfp.registry import Registry
+from spikelfp.terminal import brief
 
 
 class Recordings(ABC):
@@ -162,7 +164,12 @@ def load_recordings(
         UserError: for an option that the data set does not take, and for a sensor or a layout of a data set whose files
             have their own.
     """
-    folder = None if data_dir is None else Path(data_dir)
+    if not isinstance(name, str):
+        hint = f": write 'folder:{name}'" if isinstance(name, Path) else ""
+        raise UserError(f"a data set is named by text, got {brief(name)}{hint}")
+    check_stated(sensor, layout)
+    checks.truth("skip_bad", skip_bad)
+    folder = None if data_dir is None else checks.path("data_dir", data_dir)
     kind, colon, rest = name.partition(":")
     loader = prefixes[kind] if colon else recordings[name]
     given = {option: value for option, value in options.items() if value is not None}

@@ -309,3 +309,45 @@ def test_text_that_is_refused():
     ):
         with pytest.raises(DataError, match=f"^here: .*{text}"):
             read_bytes(content, ".txt", "here")
+
+
+def test_truth_values_are_no_columns():
+    with pytest.raises(DataError, match="found bool of shape"):
+        read_bytes(npy(np.ones((3, 4), bool)), ".npy", "a.npy")
+
+
+def hdf5(**content):
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in {"t": T, "x": X, "y": Y, "p": P, **content}.items():
+            file[name] = values
+    return buffer
+
+
+@pytest.mark.parametrize(
+    ("offset", "fault"), [(7.0, None), (7.5, "expected a whole number"), ([1, 2], "no number of µs")]
+)
+def test_the_offset_of_times_may_be_a_float(offset, fault):
+    content = hdf5(t_offset=offset).getvalue()
+    if fault is None:
+        assert [event[0] for event in tuples(read_bytes(content, ".h5", "a.h5"))] == [12, 12, 16]
+        return
+    with pytest.raises(DataError, match=f"t_offset .*{fault}"):
+        read_bytes(content, ".h5", "a.h5")
+
+
+@pytest.mark.parametrize(("unit", "read_so"), [("us", True), ("µs", True), ("ns", False), ("s", False), ("ms", False)])
+def test_a_stated_unit_of_times_is_heeded(unit, read_so):
+    buffer = hdf5()
+    with h5py.File(buffer, "r+") as file:
+        file["t"].attrs["unit"] = unit
+    if read_so:
+        assert tuples(read_bytes(buffer.getvalue(), ".h5", "a.h5"))[0][0] == 5
+        return
+    with pytest.raises(DataError, match=f"t says unit = '{unit}'; times are µs"):
+        read_bytes(buffer.getvalue(), ".h5", "a.h5")
+
+
+def test_names_of_columns_with_blanks_are_told_whole():
+    with pytest.raises(DataError, match=r"no column t among \['time \[ms\]', 'x', 'y', 'p'\]"):
+        read_bytes(b"time [ms],x,y,p\n5,1,2,1\n", ".csv", "a.csv")

@@ -17,6 +17,7 @@ from spikelfp.data.events.binning import add, collect, damaged
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import UserError
 from spikelfp.machine import empty
+from spikelfp.terminal import brief
 
 _WEYL, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _DROP, _JITTER, _NOISE = (np.uint64(n) for n in (0xA5A5B7C1D3E5F701, 0x3C6EF372FE94F82B, 0xDAA66D2C7DDF743F))
@@ -220,7 +221,11 @@ def check_augmentations(chosen: Iterable[Augmentation], sensor: Sensor) -> tuple
         UserError: for two that draw the same property, and for one that makes no sense on the sensor.
     """
     found: dict[str, Augmentation] = {}
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable):
+        raise UserError(f"augmentations are a list of Augmentation objects, got {brief(chosen)}")
     for one in chosen:
+        if not isinstance(one, Augmentation):
+            raise UserError(f"augmentations are Augmentation objects, got {brief(one)}")
         if one.aspect in found:
             raise UserError(f"{found[one.aspect]} and {one} both draw the {one.aspect} of a sample: keep one of them")
         one.check(sensor)

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spikelfp import checks
 from spikelfp.data.events.binning import SparseFrames, damaged, ones
 from spikelfp.data.events.event import Sensor
 from spikelfp.errors import DataError, SaveError, UserError
@@ -99,7 +100,7 @@ def cache_folder(explicit: str | Path | None = None) -> Path:
         DataError: when the path is a file.
     """
     chosen = explicit if explicit is not None else os.environ.get(_FOLDER_VARIABLE) or "~/.cache/spikelfp/events"
-    folder = Path(chosen).expanduser().absolute()
+    folder = checks.path("cache_dir", chosen).expanduser().absolute()
     # os.path, because a Path raises where a parent folder may not be searched
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise DataError(f"the cache folder {folder} is a file: choose a folder with --cache-dir or ${_FOLDER_VARIABLE}")

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor
+from spikelfp import checks
+from spikelfp.data.events.event import EVENT, Events, FileLayout, Sensor, check_stated
 from spikelfp.data.events.readers.compact import blocks
 from spikelfp.data.events.tally import count
 from spikelfp.errors import DataError
@@ -130,7 +131,7 @@ def can_read(path: str | Path) -> bool:
     Returns:
         True if :func:`read` knows the suffix.
     """
-    return Path(path).suffix.lower() in suffixes
+    return checks.path("a recording", path).suffix.lower() in suffixes
 
 
 def read(path: str | Path, *, sensor: Sensor | None = None, layout: FileLayout | None = None) -> Recording:
@@ -148,7 +149,8 @@ def read(path: str | Path, *, sensor: Sensor | None = None, layout: FileLayout |
         DataError: for a file that is missing, empty, truncated, damaged, mislabelled or without events, for events
             outside the sensor and times out of order, and for a suffix that has no reader.
     """
-    path = Path(path)
+    check_stated(sensor, layout)
+    path = checks.path("a recording", path)
     return _read(Source(str(path), path, layout=layout), path.suffix, sensor)
 
 

@@ -15,7 +15,8 @@ table                 written by                                                
 ===================== ================================================================== ======================
 
 Of several tables one of these names is read, if it is the only one; else they are refused unless the user states which.
-Times are µs; floats with fractions are seconds. A single number ``t_offset`` beside the group (DSEC) is added to all
+Times are µs; floats with fractions are seconds; an attribute ``unit`` of the times that says another unit is refused.
+A single number ``t_offset`` beside the group (DSEC) is added to all
 times. ``width`` and ``height``, ``geometry`` (1280x720) or ``sensor_resolution`` (the larger side is the width, as
 cameras are wider than high) among the attributes of the group or of those above it are the sensor; so are single
 numbers ``width`` and ``height`` beside the columns (RVT). Columns compressed by a plug-in filter of HDF5 (DSEC: Blosc)
@@ -185,7 +186,22 @@ def _columns(node: Any, source: Source, matlab: bool) -> tuple[dict[str, NDArray
     sets = {field: member(node, name, where) for field, name in chosen.items()}
     check_size(sum(_check(each, size, where, axes=1 + matlab) for each in sets.values()), size, where)
     check_count(max(each.size for each in sets.values()), size, where)
+    _check_unit(sets["t"], size, where)
     return {field: _column(each, narrow=field != "t") for field, each in sets.items()}, {}
+
+
+_MICROSECONDS = frozenset({"us", "µs", "μs", "usec", "microsecond", "microseconds"})
+_SECONDS = frozenset({"s", "sec", "second", "seconds"})
+
+
+def _check_unit(times: Any, size: int, where: str) -> None:
+    """Refuse times whose attribute ``unit`` or ``units`` names another unit than the one they are taken for."""
+    attributes = _attributes([times], size, where)
+    for key in attributes:
+        unit = str(attributes[key])
+        known = _MICROSECONDS | (_SECONDS if times.dtype.kind == "f" else frozenset())
+        if key.lower() in ("unit", "units") and unit.strip().lower() not in known:
+            raise DataError(f"{where}: {times.name} says {key} = {unit[:40]!r}; times are µs: convert them")
 
 
 def _parts(dataset: Any, axis: int) -> Iterator[slice]:
@@ -274,9 +290,14 @@ def _offset(file: Any, node: Any, size: int, where: str) -> int:
     """Return the number that is to be added to all times."""
     for place in (node, node.parent, file):
         found = member(place, "t_offset", where) if isinstance(place, h5py.Group) else None
-        if isinstance(found, h5py.Dataset) and found.shape in ((), (1,)) and found.dtype.kind in "iu":
+        if isinstance(found, h5py.Dataset):
+            if found.shape not in ((), (1,)) or found.dtype.kind not in "iuf":
+                raise DataError(f"{where}: t_offset of {found.dtype} and shape {found.shape} is no number of µs")
             check_dataset(found, size, where)
-            return int(np.ravel(found[()])[0])
+            offset = np.ravel(found[()])[0]
+            if found.dtype.kind == "f" and not (np.isfinite(offset) and offset == np.floor(offset)):
+                raise DataError(f"{where}: t_offset is {offset}, expected a whole number of µs")
+            return int(offset)
     return 0
 
 

@@ -194,7 +194,7 @@ def from_array(
         chosen = choose(array.dtype.names, where)
         columns = {field: array[name] for field, name in chosen.items()}
         return from_columns(where, columns, sensor, facts, place=place)
-    if array.ndim != 2 or array.shape[1] not in (2, 4) or array.dtype.kind not in "biuf":
+    if array.ndim != 2 or array.shape[1] not in (2, 4) or array.dtype.kind not in _NUMBERS:
         raise DataError(
             f"{where}: expected fields t, x, y, p or columns [M, 4] in the order {', '.join(ORDER)} ([M, 2]: t, x), "
             f"found {array.dtype} of shape {array.shape}"

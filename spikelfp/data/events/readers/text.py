@@ -140,7 +140,7 @@ def _header(start: Lines, comments: list[str], where: str) -> Header:
     if not all(_NUMBER.fullmatch(word) for word in first):
         found = {match[1].lower(): match[2] for name in first if (match := _SIZED_NAME.fullmatch(name))}
         sizes = (found["x"], found["y"]) if len(found) == 2 else sizes
-        names = [_SIZED_NAME.sub(r"\1", name) for name in first]
+        names = [_SIZED_NAME.sub(r"\1", name) for name in _split_names(start[0][1])]
         return Header(names, _sensor(sizes), 1)
     if len(start) == 2 and len(first) == 2 and len(_split(start[1][1])) == 4 and all(map(str.isdigit, first)):
         return Header([], _sensor((first[0], first[1])), 1)
@@ -166,6 +166,14 @@ def _names(
 
 def _split(line: str) -> list[str]:
     return [word.strip("\"'") for word in _SEPARATORS.split(line.strip(",; \t"))]
+
+
+def _split_names(line: str) -> list[str]:
+    """Names of columns, which may hold blanks where commas, semicolons or tabs are between them."""
+    separator = next((mark for mark in ",;\t" if mark in line.strip(",; \t")), None)
+    if separator is None:
+        return _split(line)
+    return [word.strip(" \"'") for word in line.strip(",; \t").split(separator)]
 
 
 def _table(start: Lines, lines: Iterator[tuple[int, str]], width: int, where: str) -> tuple[NDArray[Any], NDArray[Any]]:

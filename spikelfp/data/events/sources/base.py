@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
+from spikelfp.data.events.event import EVENT, Events, Sensor, check_events, check_stated
 from spikelfp.data.events.recordings import Recordings
 from spikelfp.data.events.sources.files import content_hashes, hash_of
 from spikelfp.data.loader import generator
 from spikelfp.errors import DataError, UserError
+from spikelfp.terminal import brief
 
 Indices = NDArray[np.int64]
 
@@ -142,6 +143,11 @@ def from_arrays(
         DataError: for no recordings, an array of another dtype, or labels that do not fit the arrays or the names.
             Events outside the sensor or out of order are found when a recording is read.
     """
+    check_stated(sensor)
+    if sensor is None:
+        raise UserError("from_arrays needs the sensor of the recordings, such as Sensor(346, 260, 2)")
+    if not isinstance(arrays, Sequence | np.ndarray) or isinstance(arrays, str):
+        raise DataError(f"{name}: recordings are a list of arrays of events, got {brief(arrays)}")
     for number, array in enumerate(arrays):
         if not isinstance(array, np.ndarray) or array.dtype != EVENT or array.ndim != 1:
             is_array = isinstance(array, np.ndarray)
@@ -270,7 +276,9 @@ def check_labels(
             f"got {given.dtype} of shape {list(given.shape)}"
         )
     whole = given.astype(np.int64)
-    names = tuple(class_names) if class_names is not None else tuple(map(str, range(int(whole.max()) + 1)))
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence | np.ndarray | None):
+        raise DataError(f"{where}: class names are a list of texts, got {brief(class_names)}")
+    names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(int(whole.max()) + 1)))
     if not 0 <= int(whole.min()) <= int(whole.max()) < len(names):
         first = int(np.argmax((whole < 0) | (whole >= len(names))))
         raise DataError(f"{where}: label {whole[first]} of recording {first} is outside 0 to {len(names) - 1}")

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spikelfp import checks
 from spikelfp.data.events.readers import can_read
 from spikelfp.data.events.sources.base import FRACTION, FileEntry, Indices, members_of_classes
 from spikelfp.data.events.sources.files import hash_of, walk
 from spikelfp.data.events.sources.label_table import LabelLine, read_table
 from spikelfp.errors import DataError, UserError
-from spikelfp.scalars import as_whole
+from spikelfp.terminal import brief
 
 PARTS = {
     "train": "train", "training": "train", "val": "train", "valid": "train", "validation": "train",
@@ -107,8 +108,10 @@ def list_tree(root: Path, class_level: int | None = None, label_table: str | Non
             several levels that may be the classes, which it lists; for a label table that is missing or damaged.
         UserError: for a level below 1, or a level with a table.
     """
-    if class_level is not None and (as_whole(class_level) or 0) < 1:
+    if class_level is not None and checks.whole("class_level", class_level, None) < 1:
         raise UserError(f"the folders directly in a folder are level 1, got class level {class_level}")
+    if not isinstance(label_table, str | None):
+        raise UserError(f"label_table is the name of a table, a text, got {brief(label_table)}")
     if class_level is not None and label_table is not None:
         raise UserError("a label table says the classes, so that no level of folders does: leave out one of them")
     tree = Tree()
