@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         quantized,
         rewards,
         rules,
+        tasks,
     )
     from spikelfp.functional.propagation import propagate
     from spikelfp.interop import convert
@@ -95,6 +96,7 @@ __all__ = [
     "quantized",
     "rewards",
     "rules",
+    "tasks",
 ]  # fmt: skip
 
 # Names are loaded when they are asked for, so that a command answers --help without torch.

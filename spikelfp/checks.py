@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
-import operator
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.scalars import as_number, as_whole
 from spikelfp.terminal import brief
 
 
@@ -30,10 +29,7 @@ def whole(name: str, value: Any, least: int | None = 0) -> int:
     Raises:
         UserError: for anything else, true and false among them.
     """
-    try:
-        number = None if isinstance(value, (bool, Tensor)) else operator.index(value)
-    except TypeError:
-        number = None
+    number = as_whole(value)
     if number is None or (least is not None and number < least):
         bound = "" if least is None else f" of at least {least}"
         raise UserError(f"{name} is a whole number{bound}, got {value!r:.80}")
@@ -54,7 +50,7 @@ def count(name: str, value: Any) -> int:
     Raises:
         UserError: for anything else, true and false among them, and for numbers beyond :data:`LARGEST`.
     """
-    number = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else 0
+    number = as_whole(value) or 0
     if number < 1:
         raise UserError(f"{name} must be a whole number of at least 1, got {brief(value)}")
     if number > LARGEST:
@@ -72,11 +68,8 @@ def number(name: str, value: Any) -> float:
     Raises:
         UserError: for anything else.
     """
-    try:
-        found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+    found = as_number(value.item() if isinstance(value, Tensor) and value.numel() == 1 else value)
+    if found is None or not math.isfinite(found):
         raise UserError(f"{name} is a finite number, got {brief(value)}")
     return found
 
@@ -141,12 +134,9 @@ def share(name: str, value: Any) -> float:
     Raises:
         UserError: for anything else; what lies between 1 and 100 may be meant as percents.
     """
-    try:
-        number = float("nan") if isinstance(value, (bool, str, bytes)) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = float("nan")
-    if not 0 <= number <= 1:
-        hint = f"; {number:g} percent are {number / 100:g}" if 1 < number <= 100 else ""
+    number = as_number(value.item() if isinstance(value, Tensor) and value.numel() == 1 else value)
+    if number is None or not 0 <= number <= 1:
+        hint = f"; {number:g} percent are {number / 100:g}" if number is not None and 1 < number <= 100 else ""
         raise UserError(f"{name} is a share in [0, 1], got {value!r:.80}{hint}")
     return number
 

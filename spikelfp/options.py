@@ -38,6 +38,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from spikelfp.errors import UserError
 from spikelfp.registry import Registry, check_name, parameters_of, takes_any
+from spikelfp.scalars import as_number, as_whole
 from spikelfp.terminal import brief
 
 View = Any
@@ -369,9 +370,16 @@ def _plain(about: Option, value: Any) -> Any:
 
 
 def _number(kind: type[int] | type[float], value: Any) -> int | float:
-    if isinstance(value, bool) or (kind is int and not isinstance(value, str) and int(value) != value):
-        raise TypeError
-    number = kind(value)
+    number: int | float | None
+    if isinstance(value, str):
+        number = kind(value)
+    elif kind is int and (whole := as_whole(value)) is not None:
+        number = whole
+    else:
+        number = as_number(value)
+        if number is None or (kind is int and int(number) != number):
+            raise TypeError
+        number = kind(number)
     if not math.isfinite(number):
         raise ValueError
     if isinstance(number, int) and abs(number) >> 63:  # files are read with numbers of 64 bits

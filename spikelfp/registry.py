@@ -279,7 +279,7 @@ _source: list[str] = []
 
 @contextmanager
 def registering(source: str) -> Iterator[None]:
-    """Record everything that is registered within the block as that of a plug-in (:mod:`spikelfp.plugins`).
+    """Record that everything registered within the block is of one plug-in (:mod:`spikelfp.plugins`).
 
     Args:
         source: name of the plug-in.

@@ -125,3 +125,65 @@ PACKAGES = [
 @pytest.mark.parametrize("package", PACKAGES)
 def test_parameters_of_public_names_have_a_line_each(package):
     assert list(missing(package)) == []
+
+
+ROLE = re.compile(r":(?:mod|class|func|data|meth|attr|exc):`(?:[^`<]*<)?([^`>]+)>?`")
+OTHERS = ("torch", "numpy", "nir", "tonic", "h5py")
+
+
+def exists(dotted: str) -> bool:
+    """Whether a module, or a name in one, is there; fields of dataclasses are known by their annotations."""
+    import importlib
+
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:cut]))
+        except ImportError:
+            continue
+        for name in parts[cut:]:
+            bases = getattr(found, "__mro__", (found,))
+            if not hasattr(found, name):
+                stated = [vars(base).get("__annotations__") for base in bases]
+                return any(isinstance(each, dict) and name in each for each in stated)
+            found = getattr(found, name)
+        return True
+    return False
+
+
+def candidates(target: str, module: str) -> Iterator[str]:
+    """Names that a role may mean: as it stands, in its module, in a class of it, or in a package around it."""
+    import sys
+
+    name = target.strip().lstrip("~")
+    if not name.startswith("."):
+        yield name
+        yield f"{module}.{name}"
+        for each, value in vars(sys.modules[module]).items():
+            if isinstance(value, type) and value.__module__ == module:
+                yield f"{module}.{each}.{name}"
+    parts = module.split(".")
+    for cut in range(len(parts), 0, -1):
+        yield ".".join([*parts[:cut], name.lstrip(".")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_references_lead_somewhere(path):
+    import importlib
+
+    text = path.read_text(encoding="utf-8")
+    roles = [(match[1], text[: match.start()].count("\n") + 1) for match in ROLE.finditer(text)]
+    if not roles:
+        return
+    dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    try:
+        importlib.import_module(dotted)
+    except ImportError as error:
+        pytest.skip(f"{dotted} needs a package that is not here ({error})")
+    assert [
+        (line, target)
+        for target, line in roles
+        if not target.strip("~").startswith(OTHERS)
+        and not re.search(rf"\bself\.{re.escape(target.rpartition('.')[2])}\b.* = ", text)  # an attribute of objects
+        and not any(map(exists, candidates(target, dotted)))
+    ] == []

@@ -314,7 +314,7 @@ def _check_delays(front: Sequence[Passing], arithmetic: Arithmetic) -> int:
 
 
 class NeuronStage:
-    """Layers between the spikes of one layer of neurons and those of the next, the neurons included.
+    """One layer of neurons, with all layers between it and the neurons before it.
 
     Attributes:
         name: of the neurons.

@@ -442,7 +442,7 @@ def passed(name: str, node: Document, shape: Shape) -> Shape:
 
 
 def fields(node: Any) -> Document:
-    """The fields of one of nir's nodes, as they are in a file."""
+    """The fields of a node, by the names that a NIR file gives them."""
     found = {"type": type(node).__name__, **vars(node)}
     if isinstance(found.get("input_type"), dict):
         found["input_type"] = found["input_type"].get("input")

@@ -76,7 +76,7 @@ def span(values: Any) -> Any:
 
 
 class QuantizedNetwork(nn.Sequential):
-    """A network of integer weights (:func:`quantize`): it runs, without gradients, and exports as any other.
+    """A network of integer weights (:func:`~hw_export.quantize`): it runs, without gradients, and exports as any other.
 
     Attributes:
         bits: of a weight, ``None`` for a network left in floats.

@@ -118,8 +118,8 @@ def second_moment(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
 
 
 CLIPS = (*OF_WEIGHTS, "output")
-"""Ways to choose a scale: those of :data:`spikelfp.quantized.scale.CLIPS` look at the weights alone; ``output`` takes
-the scale of least squared error of the sums on given inputs."""
+"""Ways to choose a scale: ``output`` takes the scale of least squared error of the sums on given inputs; all others
+(:data:`spikelfp.quantized.CLIPS`) look at the weights alone."""
 
 _COARSE = [2 ** (-step / 8) for step in range(81)]
 _FINE = [2 ** (step / 32) for step in range(-3, 4)]
@@ -299,7 +299,7 @@ def exact_step(
         scale: ``s``, the scale that would be best for the weights alone.
         threshold: ``θ``, real, in the unit of the weights.
         factor: ``f``, how many units of the sums a step of a weight times the unit of its input is.
-        margin: fraction of a unit that is added to the integer threshold (:data:`TIE_MARGIN`).
+        margin: fraction of a unit that is added to the integer threshold.
         error: error of the weights for a scale, or ``None``.
 
     Returns:

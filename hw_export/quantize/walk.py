@@ -372,7 +372,7 @@ def quantize(
             integers, scale and threshold of training, whatever the other arguments are; other ``bits`` than theirs are
             refused.
         clip: how scales are chosen: ``mse``, the scale of least squared error; ``max``, the finest that clips no
-            weight; ``mean`` and ``percentile`` (:mod:`spikelfp.quantized.scale`); or ``output``, the scale of least
+            weight; ``mean`` and ``percentile`` (:mod:`spikelfp.quantized`); or ``output``, the scale of least
             squared error of the sums, ``E|(W − Ŵ) x|²``, on the ``calibration`` inputs as they arrive through the
             quantised layers in front.
         per_channel: give each output channel a scale ``s · 2^e``, ``e`` from 0 to 7. Its integers are mantissas of

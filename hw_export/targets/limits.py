@@ -59,7 +59,7 @@ class Violation:
 
 
 def above(layer: str | None, what: str, found: int, most: int, advice: str = "") -> Iterator[Violation]:
-    """Yield a violation where ``found`` is more than ``most``; the other arguments are those of it."""
+    """Yield a violation, with the other arguments as its fields, where ``found`` is more than ``most``."""
     if found > most:
         yield Violation(layer, what, found, f"at most {_number(most)}", found - most, advice)
 

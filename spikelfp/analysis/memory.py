@@ -99,7 +99,7 @@ def _tensor_of(saved: _Saved) -> Tensor:
 
 
 def storages(tensor: Tensor) -> list[torch.UntypedStorage]:
-    """List the storages of a tensor, those of the indices and values of one that is sparse.
+    """List the storages of a tensor; a sparse tensor has one for its indices and one for its values.
 
     Args:
         tensor: dense, or sparse in COO form.

@@ -303,9 +303,9 @@ def batches(
 
     A data set whose ``__getitems__`` returns a tuple has put the batch together, such as
     :class:`~spikelfp.data.ArrayDataset` (float32 ``[B, …]``, int64 ``[B]``) and
-    :class:`~spikelfp.data.events.EventDataset` (:class:`~spikelfp.data.Sequences` ``[T, B, …]``, int64 ``[B]``).
-    Samples of any other data set are put together by torch's default. An :class:`EpochDataset` is asked for the samples
-    of ``(seed, epoch)`` first. Iterating again gives equal batches.
+    :class:`~spikelfp.data.events.dataset.EventDataset` (:class:`~spikelfp.data.Sequences` ``[T, B, …]``, int64
+    ``[B]``). Samples of any other data set are put together by torch's default. An :class:`EpochDataset` is asked for
+    the samples of ``(seed, epoch)`` first. Iterating again gives equal batches.
 
     Args:
         dataset: with a length and indices.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import numbers
 import os
 import re
 import zipfile
@@ -24,6 +23,7 @@ from spikelfp.data.samples import TargetScale
 from spikelfp.errors import DataError, UserError
 from spikelfp.options import option
 from spikelfp.registry import unknown_name
+from spikelfp.scalars import as_number
 from spikelfp.terminal import first_line
 from spikelfp.untrusted.archives import check_zip, read_entry
 from spikelfp.untrusted.bounds import read_regular
@@ -442,7 +442,8 @@ def csv_table(
     """
     if not str(path):
         raise UserError("a table is named by its path: csv:wine.csv, or the folder of train.csv and test.csv")
-    if isinstance(test_part, bool) or not isinstance(test_part, numbers.Real) or not 0 < test_part < 1:
+    part = as_number(test_part)
+    if part is None or not 0 < part < 1:
         raise UserError(
             f"test_part is the part of the rows that are for testing, above 0 and below 1, got {test_part!r}"
         )
@@ -458,7 +459,7 @@ def csv_table(
     else:
         if len(table.values) < 2:
             raise DataError(f"{path}: has one row, and at least two are needed to train and to test")
-        test = held_back(len(table.values), f"csv:{path.name}", test_part)
+        test = held_back(len(table.values), f"csv:{path.name}", part)
     targets = [table.columns[-1]] if target is None else [target]
     if target is not None and target not in table.columns:  # a name may hold a comma
         targets = [name.strip() for name in target.split(",")]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spikelfp.data.dataset import ArrayDataset, DataSplits, datasets
 from spikelfp.errors import UserError
 from spikelfp.options import option
+from spikelfp.scalars import as_whole
 
 ARMS, TURN, JITTER = 3, 4.0, 0.2
 """Arms of the swirl, the angle by which each turns on its way outwards, and the deviation of angles (radians)."""
@@ -35,9 +36,10 @@ def _splits(name: str, points: NDArray[Any], labels: NDArray[Any], train: int, n
 
 
 def _checked(draw: Any) -> int:
-    if isinstance(draw, bool) or not isinstance(draw, int | np.integer) or not 0 <= draw <= _LARGEST:
+    number = as_whole(draw)
+    if number is None or not 0 <= number <= _LARGEST:
         raise UserError(f"draw is the number of a draw, a whole number from 0 to {_LARGEST}, got {draw!r}")
-    return int(draw)
+    return number
 
 
 @datasets.register("blobs")

@@ -58,6 +58,7 @@ from torch import Tensor
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import Trace
 from spikelfp.registry import check_name
+from spikelfp.scalars import as_number
 from spikelfp.terminal import brief
 
 Reset = Literal["subtract", "immediate", "zero"]
@@ -235,12 +236,17 @@ def total_like(constant: Constant, terms: Tensor) -> Tensor:
 
 def check_number(name: str, value: Any) -> float:
     """Turn ``value`` into a float, or raise :class:`~spikelfp.errors.UserError` unless it is one number."""
-    try:
-        if isinstance(value, (bool, str)):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise UserError(f"{name} is one number, got {_shown(value)}") from None
+    number = _one_number(value)
+    if number is None:
+        raise UserError(f"{name} is one number, got {_shown(value)}")
+    return number
+
+
+def _one_number(value: Any) -> float | None:
+    """Return a number, or a tensor of one, as a float; ``None`` for what is none."""
+    if isinstance(value, Tensor):
+        return as_number(value.item()) if value.numel() == 1 and not value.is_meta else None
+    return as_number(value)
 
 
 def check_floor(value: Any) -> float:
@@ -310,15 +316,12 @@ def check_constant(name: str, value: Any, requirement: str, inside: Callable[[An
             "neurons only β learns, with learn_beta=True"
         )
     if not isinstance(value, Tensor) or not value.dim():
-        try:
-            if isinstance(value, (bool, str)):
-                raise TypeError
-            number = float(value)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
+        number = _one_number(value)
+        if number is None:
             raise UserError(
                 f"{name} is one number for all neurons of a layer or a tensor with one for each, got {_shown(value)}"
                 + ("" if isinstance(value, str) else "; torch.as_tensor(values) makes a tensor")
-            ) from None
+            )
         if not inside(number):
             raise UserError(f"{requirement}, got {number}")
         return number

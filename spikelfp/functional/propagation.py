@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import math
-import numbers
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,9 +43,26 @@ from spikelfp.functional.credit import (
 )
 from spikelfp.functional.split import divide
 from spikelfp.registry import checked_keywords
+from spikelfp.scalars import as_number
 
 EPS = 1e-6
 """ε of linear outputs whose layer does not state one."""
+
+NEURONS_INSTEAD = {
+    "snntorch": "convert the network, spikelfp.interop.from_snntorch(net), with example=x, an input of its forward, "
+    "where it has one of its own",
+    "norse": "convert the network, spikelfp.interop.from_norse(net), or the list of its layers where it has a forward "
+    "of its own",
+    "spikingjelly": "for a LIFNode put spikelfp.nn.LIF(beta=1 - 1 / tau, threshold=tau * v_threshold, reset='zero') in "
+    "its place, reset='immediate' where v_reset is None, or read the NIR graph of the network, "
+    "hw_export.from_nir(export_to_nir(net, x))",
+    "sinabs": "for a LIF put spikelfp.nn.LIF(beta=(beta := exp(-1 / tau_mem)), threshold=spike_threshold / (1 - beta), "
+    "reset='immediate') in its place, which fires once a step, as SingleSpike does, with threshold=spike_threshold "
+    "where norm_input is False, or read the NIR graph of the network, hw_export.from_nir",
+    "rockpool": "put neurons of spikelfp.nn with the same constants in its place, or read the NIR graph of the "
+    "network, hw_export.from_nir",
+}
+"""What to do with neurons of other packages, whose surrogate derivatives LFP does without, by the package."""
 
 _NOT_FINITE = "the reward holds NaN or infinity"
 
@@ -71,9 +87,9 @@ def propagate(
     spike (:func:`find`). A sum of spikes, ``spikes.sum(0)``, hands its reward to every step. A linear output starts
     with ``m_c = r_c / (o_c + sign(o_c) ε)``.
 
-    Normalisation layers send rewards back by eq. 8-10 with constant mean and variance (the paper's rule, and the
-    default of ``rules.Epsilon()``, which layers follow here); ``methods.LFP`` and the command line let messages pass
-    through mean and variance instead (``constant_statistics=False``), which deep networks learn better from.
+    Normalisation layers send rewards back by eq. 8-10 with constant mean and variance, as in the paper. Methods,
+    trainers and the command line let messages pass through mean and variance instead
+    (``constant_statistics=False``), which deep networks learn better from.
 
     Args:
         outputs: outputs of the network, ``[T, B, C]`` or any shape; or several of them (the chunks of a long sequence,
@@ -109,7 +125,7 @@ def send_rewards(
     Returns:
         the parameters that led to the outputs.
     """
-    check_start(eps, default_eps, weight)
+    eps, default_eps, weight = check_start(eps, default_eps, weight)
     truth("retain_graph", retain_graph)
     roots = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     rewards = list(reward) if isinstance(reward, (list, tuple)) else [reward]
@@ -140,17 +156,20 @@ def _check_updates(weights: list[Tensor]) -> None:
         )
 
 
-def check_start(eps: float | None, default_eps: float | None, weight: float) -> None:
-    """Refuse an ε or a weight that is no finite number of at least 0.
+def check_start(eps: float | None, default_eps: float | None, weight: float) -> tuple[Any, Any, Any]:
+    """Return ε, its default and the weight, as numbers of Python.
 
     Raises:
-        UserError: with the value.
+        UserError: for the first that is no finite number of at least 0.
     """
+    found: list[Any] = []
     for name, value in (("eps", eps), ("default_eps", default_eps), ("weight", weight)):
-        if value is None or isinstance(value, Tensor):  # a weight may be on a device, where nothing waits for it
-            continue
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+        # a weight may be on a device, where nothing waits for it
+        number = value if value is None or isinstance(value, Tensor) else as_number(value)
+        if value is not None and (number is None or not (isinstance(number, Tensor) or 0 <= number < math.inf)):
             raise UserError(f"{name} must be a finite number, 0 or more, got {value!r}")
+        found.append(number)
+    return found[0], found[1], found[2]
 
 
 def _checked(outputs: Tensor, reward: Tensor) -> Tensor:
@@ -564,11 +583,8 @@ def _why(node: Node) -> str:
     if getattr(cls, "of_gradients", False):
         return "belongs to a rule of gradients: train it by a loss and loss.backward()"
     package = cls.__module__.partition(".")[0]
-    if package in ("snntorch", "norse", "spikingjelly", "sinabs"):
-        return (
-            f"is a neuron of {package}, with a surrogate derivative: use the neurons of spikelfp.nn "
-            "(spikelfp.interop, spikelfp.convert)"
-        )
+    if package in NEURONS_INSTEAD:
+        return f"is a neuron of {package}, with a surrogate derivative: {NEURONS_INSTEAD[package]}"
     return (
         f"is a function of {cls.__module__}, which may do anything to messages: say passes_messages = True in its "
         "class if its backward pass sends them on as docs/own_layers.md describes"

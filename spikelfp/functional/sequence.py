@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from spikelfp.checks import whole
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.scalars import as_whole
 from spikelfp.terminal import brief
 
 
@@ -127,10 +127,12 @@ def constant(images: Tensor, steps: int) -> Tensor:
         )
     if is_sparse(images):
         raise UserError(f"constant takes a dense tensor [B, …], got one of layout {images.layout}: images.to_dense()")
-    steps = whole("steps", steps, None)
-    if steps < 1:
-        raise UserError(f"a sequence needs at least one step, got steps={steps}")
-    return repeat(images, steps)
+    number = as_whole(steps)
+    if number is None:
+        raise UserError(f"steps is a whole number, got {steps!r}")
+    if number < 1:
+        raise UserError(f"a sequence needs at least one step, got steps={number}")
+    return repeat(images, number)
 
 
 def direct_current(images: Tensor, steps: int) -> Tensor:
@@ -163,11 +165,8 @@ def check_images(images: Tensor, steps: int, unit_range: bool = False) -> None:
         UserError: for the steps, and for what is no dense tensor.
         ShapeError: for the images, with the first value that is out of range.
     """
-    try:
-        fits = not isinstance(steps, bool) and steps >= 1 and steps == int(steps)
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # a text, infinity, several numbers
-        fits = False
-    if not fits:
+    number = as_whole(steps)
+    if number is None or number < 1:
         raise UserError(f"steps must be a whole number of at least 1, got {brief(steps)}")
     if not isinstance(images, Tensor) or is_sparse(images):
         got = f"layout {images.layout}" if isinstance(images, Tensor) else type(images).__name__

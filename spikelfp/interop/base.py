@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -176,8 +177,18 @@ class Tensors:
         return self._clones[id(tensor)]
 
 
+def _same(layer: nn.Layer, tensors: Tensors) -> nn.Layer:
+    """Return a layer of this package, or with ``copy`` its copy, which shares no tensors."""
+    if not tensors.copy:
+        return layer
+    twin = copy.deepcopy(layer)
+    for before, after in zip(layer.modules(), twin.modules(), strict=True):
+        tensors.hand_over(before, after)
+    return twin
+
+
 def from_torch(name: str, layer: torch.nn.Module, tensors: Tensors, batch_axis: int = 0) -> nn.Layer:
-    """Make this package's twin of one of torch's layers.
+    """Make this package's twin of one of torch's layers; a layer of this package stays, or is copied, as it is.
 
     Args:
         name: name of the layer, for errors.
@@ -188,6 +199,8 @@ def from_torch(name: str, layer: torch.nn.Module, tensors: Tensors, batch_axis: 
     Raises:
         ConversionError: for a layer without a twin, or with options that its twin has not.
     """
+    if isinstance(layer, nn.Layer):
+        return _same(layer, tensors)
     twin = graph.twin_of(layer)
     if twin is None:
         raise refusal(name, layer, "there is no such layer in spikelfp", f"layers that convert: neurons, {CONVERT}")

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, NamedTuple, cast, get_args
 
 import torch
@@ -47,6 +46,7 @@ from spikelfp.interop.base import (
 from spikelfp.nn import graph
 from spikelfp.nn.neurons.base import ConstantLayer
 from spikelfp.registry import check_name
+from spikelfp.scalars import as_number
 
 
 def from_norse(
@@ -69,7 +69,8 @@ def from_norse(
 
     Args:
         model: a ``norse.torch.SequentialState`` of torch's layers and norse's neurons, called step by step or, with
-            ``Lift``, over time; one inside a ``Lift``; or a list of layers in the order they run.
+            ``Lift``, over time; one inside a ``Lift``; a ``Sequential``, torch's or this package's, or a list of layers
+            in the order they run. Layers of :mod:`spikelfp.nn` among them are copied as they are.
         denominator: how the reward on a membrane is normalised (:class:`spikelfp.nn.LIF`).
         floor: least denominator, in units of the threshold, likewise.
         margin: share of the threshold above which a membrane earns its message, likewise.
@@ -121,21 +122,21 @@ _STEP_ONLY = ("Conv2d", "BatchNorm1d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", 
 
 
 def norse_chain(model: torch.nn.Module | Sequence[torch.nn.Module]) -> Placed:
-    """List the layers of a ``SequentialState``, of one inside a ``Lift``, or of a list, in the order they run."""
+    """List the layers of a ``SequentialState``, one inside a ``Lift``, a ``Sequential`` or a list, in their order."""
     norse = peer("norse.torch")
     whole: Any = model if isinstance(model, torch.nn.Module) else norse.SequentialState(*model)
     if type(whole) is norse.Lift:
         check_no_hooks("the model", whole)
         return _opened(whole.lifted_module, timed=False)
-    return _opened(whole, timed=type(whole) is norse.SequentialState and _runs_over_time(whole))
+    return _opened(whole, timed=_runs_over_time(whole))
 
 
 def _opened(model: Any, timed: bool) -> Placed:
     norse = peer("norse.torch")
-    if type(model) is not norse.SequentialState:
+    if type(model) is not norse.SequentialState and not graph.in_order(model):
         raise UserError(
-            f"{type(model).__name__} is no norse.torch.SequentialState, so the order of its layers is not known: hand "
-            "in the SequentialState inside it, or the layers as a list in the order they run"
+            f"{type(model).__name__} has a forward of its own, so the order of its layers is not known: hand in the "
+            "norse.torch.SequentialState inside it, or the layers as a list in the order they run"
         )
     if any(getattr(module, "return_hidden", False) for module in model.modules()):
         raise UserError(
@@ -394,8 +395,10 @@ def to_norse(net: torch.nn.Module, *, dt: float = 0.001) -> Any:
     Raises:
         UserError: with the name of the layer and the reason, for a layer that norse does not have.
     """
-    if not isinstance(dt, Real) or isinstance(dt, bool) or not 0 < dt < float("inf"):
+    seconds = as_number(dt)
+    if seconds is None or not 0 < seconds < float("inf"):
         raise UserError(f"dt must be a finite number of seconds above 0, got {dt!r}")
+    dt = seconds
     norse = peer("norse.torch")
     chain = graph.chain(net)
     check_once(chain)
@@ -540,7 +543,7 @@ def scale_input(chain: Chain, gain: Constant, name: str, neurons: torch.nn.Modul
     """
     single = not isinstance(gain, Tensor)
     for _, layer in reversed(chain):
-        if isinstance(layer, _WEIGHTED) and layer.weight is not None:
+        if isinstance(layer, _WEIGHTED) and layer._parameters.get("weight") is not None:
             rows = _rows(layer, gain)
             if rows is None:
                 break

@@ -77,8 +77,9 @@ def from_snntorch(
     takes its statistics over the sequence.
 
     Args:
-        model: a ``torch.nn.Sequential`` of torch's layers and snnTorch's neurons (with ``init_hidden`` or without), a
-            list of layers in the order they run, or any module with its own forward, together with ``example``.
+        model: a ``Sequential`` of snnTorch's neurons (with ``init_hidden`` or without) and layers of torch or of
+            :mod:`spikelfp.nn`, a list of layers in the order they run, or any module with its own forward, together
+            with ``example``.
         example: an input of that forward, or the tuple of all its arguments. The forward is run once on it, in
             evaluation mode and from rest, to find its layers and check that they form a chain; the output of every
             converted layer is compared. Layers that the forward never calls are left out, and so is what it does with

@@ -14,12 +14,13 @@ from torch.utils._pytree import tree_leaves
 
 from spikelfp import nn
 from spikelfp.errors import ShapeError, UserError
+from spikelfp.functional.propagation import NEURONS_INSTEAD
 from spikelfp.functional.sequence import constant, is_constant, repeat
 from spikelfp.interop import torch_graph
-from spikelfp.interop.base import CONVERT, ConversionError, Tensors, from_torch, kind
+from spikelfp.interop.base import CONVERT, ConversionError, Tensors, from_torch, kind, refusal
 from spikelfp.interop.torch_graph import ROOT, is_one_layer, resolve_changes_in_place, trace
 from spikelfp.nn import graph
-from spikelfp.nn.container import Block, Sequential, foreign_parts
+from spikelfp.nn.container import Block, Sequential, foreign_parts, package_of
 from spikelfp.nn.graph import Flow, Sources
 from spikelfp.nn.layer import Layer, run_layer
 
@@ -348,19 +349,38 @@ def convert(module: torch.nn.Module, example: Tensor | None = None) -> Layer:
 
     Raises:
         UserError: naming every layer and function that cannot be converted, the reason why the forward pass cannot be
-            traced (control flow that depends on data, say), or that the outputs for the example differ.
+            traced (control flow that depends on data, say), or that the outputs for the example differ. For neurons of
+            other packages, it names the function that converts them.
     """
+    try:
+        converted = _converted(module)
+    except UserError:
+        # Asked only now, because neurons that the forward pass leaves out do no harm.
+        for name, part in foreign_parts(module):
+            cure = NEURONS_INSTEAD.get(package_of(part))
+            if cure is not None:
+                raise refusal(
+                    name or "the network itself",
+                    part,
+                    "spikelfp.convert reads layers of torch.nn and spikelfp.nn",
+                    cure,
+                ) from None
+        raise
+    if example is not None and not isinstance(module, Layer):
+        _compare(module, converted, example)
+    return converted
+
+
+def _converted(module: torch.nn.Module) -> Layer:
+    """Convert a network; errors give the reason that the tracer found."""
     if isinstance(module, Sequential) and next(foreign_parts(module), None) is not None:
-        kind = Block if isinstance(module, Block) else Sequential
-        parts = kind(OrderedDict((name, convert(layer)) for name, layer in module.named_children()))
+        container = Block if isinstance(module, Block) else Sequential
+        parts = container(OrderedDict((name, _converted(layer)) for name, layer in module.named_children()))
         parts.training = module.training
         return parts
     if isinstance(module, Layer):
         return module
-    converted = share(module) if is_one_layer(module) else build(module, trace(module))
-    if example is not None:
-        _compare(module, converted, example)
-    return converted
+    return share(module) if is_one_layer(module) else build(module, trace(module))
 
 
 @torch.no_grad()

@@ -259,7 +259,7 @@ class Method:
     """
 
     name: str
-    rule: Rule | Composite = Epsilon(constant_statistics=False)
+    rule: Rule | Composite = Epsilon().for_method()
     reduction: str = "mean"
     objective: Literal["reward", "loss"] = "reward"
     gradient: bool = False

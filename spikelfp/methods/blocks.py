@@ -40,7 +40,7 @@ class Segment:
 
     @property
     def end(self) -> Module:
-        """Last layer, whose output is that of the block."""
+        """Last layer; its output is the output of the block."""
         return self.layers[-1]
 
     def parameters(self) -> list[torch.nn.Parameter]:

@@ -18,6 +18,7 @@ from spikelfp.nn import ALIF, LI, LIF, RecurrentALIF, RecurrentLIF
 from spikelfp.nn.neurons.base import Neurons
 from spikelfp.options import one_of, option
 from spikelfp.registry import check_name
+from spikelfp.scalars import as_number
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -111,7 +112,8 @@ class EProp(StepLossMethod):
             ("damping", damping, lambda v: 0 < v < math.inf, "above 0"),
             ("feedback_decay", feedback_decay, lambda v: 0 <= v < 1, "from 0 on and below 1"),
         ):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+            number = as_number(value)
+            if number is None or not fits(number):
                 raise UserError(f"{what} is a finite number {range_}, got {value!r}")
         self.damping, self.feedback_decay = float(damping), float(feedback_decay)
         self._readout: Tensor | None = None

@@ -25,6 +25,7 @@ from spikelfp.errors import UserError
 from spikelfp.functional.sequence import is_constant
 from spikelfp.methods.base import Batch
 from spikelfp.registry import check_name
+from spikelfp.scalars import as_number, as_whole
 
 if TYPE_CHECKING:
     from spikelfp.training.parallel import World
@@ -50,11 +51,12 @@ class ErrorTable:
 
     def __init__(self, memory: str = "sample", rate: float = 0.1, buckets: int = 65536) -> None:
         self.memory = check_name("memory of errors", memory, MEMORIES)
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
+        weight, rows = as_number(rate), as_whole(buckets)
+        if weight is None or not 0 < weight <= 1:
             raise UserError(f"the rate of an average lies in (0, 1], got {rate!r}")
-        if isinstance(buckets, bool) or not isinstance(buckets, int) or not 1 <= buckets < _LARGEST:
+        if rows is None or not 1 <= rows < _LARGEST:
             raise UserError(f"buckets is a whole number from 1 to {_LARGEST - 1}, got {buckets!r}")
-        self.rate, self.buckets = 1.0 if memory == "sample" else rate, buckets
+        self.rate, self.buckets = 1.0 if memory == "sample" else weight, rows
         self.errors = torch.zeros(0, 0)
         self.seen = torch.zeros(0, dtype=torch.bool)
         self.targets = torch.zeros(0, dtype=torch.float64)
@@ -68,7 +70,7 @@ class ErrorTable:
         return len(self.errors)
 
     def begin_training(self, samples: str, drawn: bool) -> None:
-        """Refuse data whose samples are not those that errors are kept of.
+        """Refuse data with other samples than the ones whose errors are kept.
 
         Args:
             samples: fingerprint of the data set; empty where it has none.
@@ -146,13 +148,13 @@ class ErrorTable:
             self._waiting[name].append(value.detach().cpu())
 
     def forget(self) -> None:
-        """Drop the errors that wait, such as those of an update that was refused."""
+        """Drop the errors that wait, for instance after an update was refused."""
         self._known = None
         for values in self._waiting.values():
             values.clear()
 
     def write(self, world: World) -> None:
-        """Write the errors that wait, those of all workers; several of one key as their mean.
+        """Write the errors that wait on all workers; a key with several errors gets their mean.
 
         Args:
             world: the workers, all of which call it.

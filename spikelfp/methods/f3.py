@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import torch
 from torch import Tensor
 
+from spikelfp import checks
 from spikelfp.errors import UserError
 from spikelfp.methods.base import Batch, Reduction, methods
 from spikelfp.methods.error_table import MEMORIES, ErrorTable
@@ -97,8 +98,7 @@ class F3(BlockMethod):
             reduction=reduction,
         )  # fmt: skip
         for name, value in (("one_hot", one_hot), ("softmax", softmax)):
-            if not isinstance(value, bool):
-                raise UserError(f"{name} is True or False, got {value!r}")
+            checks.truth(name, value)
         if error_memory == "sample" and error_rate != _RATE:
             raise UserError(
                 f"error_rate={error_rate!r} weighs a new error in an average, and the errors of every sample are kept: "

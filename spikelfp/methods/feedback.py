@@ -161,7 +161,7 @@ class BlockMethod(Method):
         self._given = credit, reward, loss, rule
         self.credit, self.reward, self.loss = credit, reward, loss
         if rule is not None:
-            self.rule = rule
+            self.rule = rule.for_method()
         self.weights: dict[str, Tensor] = {}
         self._seed = 0
         self._net: Module | None = None
@@ -513,10 +513,10 @@ def _rule_of(credit: str, rule: Rule | Composite | None) -> Rule | Composite:
     if rule is not None:
         if _credit_of(rule) != of_rule:
             raise UserError(f"credit={credit!r} and rule={rule!r} exclude each other: say one of them")
-        return rule
+        return rule.for_method()
     if credit in OF_LOSS:
         return Surrogate() if credit == "surrogate" else Gradient()
-    return Epsilon(constant_statistics=False, credit=of_rule)
+    return Epsilon(credit=of_rule).for_method()
 
 
 def count_outputs(net: Module, sequence: Tensor) -> int:

@@ -30,10 +30,10 @@ class LFP(Method):
 
     Args:
         reward: function of outputs and labels to a reward for each output (:mod:`spikelfp.rewards`).
-        rule: rule of the layers without their own rule (:mod:`spikelfp.rules`). The default is LFP-ε with messages that
-            pass through the statistics of normalisation layers (``constant_statistics=False``): networks with BatchNorm
-            need that to learn from scratch (docs/rules.md). ``propagate`` without a trainer follows
-            ``rules.Epsilon()``, in which mean and variance are constants (eq. 8-10).
+        rule: rule of the layers without their own rule (:mod:`spikelfp.rules`); by default LFP-ε. Where it leaves
+            ``constant_statistics`` open, messages pass through the statistics of normalisation layers: networks with
+            BatchNorm need that to learn from scratch (docs/rules.md). ``propagate`` without a method holds mean and
+            variance constant (eq. 8-10).
         reduction: whether the updates of a batch are averaged, ``"mean"``, or added up, ``"sum"``, as in the paper and
             its published code, where learning rates are smaller by the size of the batch.
         cap_rewards: whether rewards above 0 are cut to 0, so that only punishments remain, which stabilises rewards
@@ -70,7 +70,7 @@ class LFP(Method):
         self.reward = reward
         self.credit = None if credit is None else check_name("credit", credit, CREDITS)
         of_rule = "step" if credit == "step" else "scan"
-        self.rule: Rule | Composite = Epsilon(constant_statistics=False, credit=of_rule) if rule is None else rule
+        self.rule: Rule | Composite = (Epsilon(credit=of_rule) if rule is None else rule).for_method()
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.cap_rewards = cap_rewards
         last = self.rule.default if isinstance(self.rule, Composite) else self.rule

@@ -153,7 +153,7 @@ def _learn_window(layers: list[ForwardLayer], x: Tensor, so_far: RewardSoFar, we
 def _credit(
     layer: ForwardLayer, run: WindowRun, message: Tensor | None, reward: Tensor | None, last: bool
 ) -> tuple[Credit, Credit | None, Tensor]:
-    """Compute the credit of a layer, that of a β that learns, and the messages of each step by itself.
+    """Compute the credit of a layer and of a β that learns, and the messages of each step by itself.
 
     Args:
         layer: the layer.

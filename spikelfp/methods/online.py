@@ -491,7 +491,7 @@ def _add_update(stage: Stage) -> None:
 
 
 def grids_of(dense: Linear) -> tuple[Grid | None, Grid | None]:
-    """Return the grids on which 0 stands for small weights, those of weights that are rounded by chance.
+    """Return the grids that round by chance: there 0 may stand for a small weight.
 
     Args:
         dense: the layer.

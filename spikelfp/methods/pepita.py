@@ -24,6 +24,7 @@ from spikelfp.nn.layer import remembers
 from spikelfp.options import option
 from spikelfp.registry import check_name
 from spikelfp.rules import Gradient
+from spikelfp.scalars import as_number
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.classification import losses
 
@@ -76,9 +77,10 @@ class PEPITA(Method):
         loss: Loss | None = None,
         reduction: Reduction = "mean",
     ) -> None:
-        if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength < math.inf:
+        number = as_number(strength)
+        if number is None or not 0 < number < math.inf:
             raise UserError(f"the strength of the error in the input is a finite number above 0, got {strength!r}")
-        self.strength = float(strength)
+        self.strength = number
         self.loss = loss
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
         self.projection = torch.zeros(0, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
@@ -18,6 +17,7 @@ from spikelfp.nn import graph
 from spikelfp.nn.shape import DROPS, DROPS_OVER
 from spikelfp.options import Condition, option, options_in
 from spikelfp.registry import Registry, check_name, takes_any
+from spikelfp.scalars import as_whole
 
 Hidden = Annotated[tuple[int, ...], option("neurons of the hidden layers, such as 1000,1000", within="[1, ∞)")]
 Pool = Annotated[str, option("pooling; every simulator can run avg", names=("max", "avg"))]
@@ -262,7 +262,7 @@ def dense(inputs: int, outputs: int, bias: bool, delays: Sequence[int]) -> nn.Li
 
 def is_count(value: Any) -> bool:
     """Whether a value is a whole number of at least 1, of Python or numpy."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+    return (as_whole(value) or 0) >= 1
 
 
 def check_sizes(sizes: Sequence[int]) -> list[int]:

@@ -103,7 +103,7 @@ def gamma(
         float, option("shape of the gamma distribution; the larger, the more alike", name="beta_shape", within="(0, ∞)")
     ] = 3.0,
 ) -> Tensor:
-    """Draw time constants from the gamma distribution of Perez-Nieves et al. 2021, around that of ``beta``::
+    """Draw time constants from the gamma distribution of Perez-Nieves et al. 2021, whose mean is that of ``beta``::
 
         τ ~ Gamma(k, τ̄ / k),  τ̄ = −1 / ln beta,  β = exp(−1 / τ)
 

@@ -52,7 +52,7 @@ def resnet18(
     Args:
         shape: ``(channels, height, width)`` of the images.
         classes: number of outputs.
-        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        activation: name of :data:`.activations`, or a function without arguments that makes the layer.
         noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every convolution and dense layer, 0 for
             none.
         stem: ``7x7``, a 7×7 convolution of stride 2 and 3×3 max-pooling of stride 2; ``3x3``, a 3×3 convolution of

@@ -59,7 +59,7 @@ def vgg_like(
     Args:
         shape: ``(channels, height, width)`` of the images, sides of at least 8.
         classes: number of outputs.
-        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        activation: name of :data:`.activations`, or a function without arguments that makes the layer.
         noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
         dropout: part of the hidden neurons that are left out at a time in training.
         width: channels of the first convolution; the other layers grow and shrink with it.
@@ -101,7 +101,7 @@ def vgg16(
         shape: ``(channels, height, width)`` of the images, sides of at least 32.
         classes: number of outputs.
         batch_norm: put BatchNorm after each convolution.
-        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        activation: name of :data:`.activations`, or a function without arguments that makes the layer.
         noise: standard deviation of the :class:`spikelfp.nn.Noise` in front of every layer with weights, 0 for none.
         dropout: part of the hidden neurons that are left out at a time in training.
         head: ``auto``, or ``7x7``, which brings feature maps of any size to 7×7, in front of dense layers of 4096

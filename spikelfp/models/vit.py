@@ -80,7 +80,7 @@ def vit(
         dim: features of a token.
         depth: blocks.
         heads: heads of the attention; without ``head_dim`` a divisor of ``dim``.
-        activation: name of :data:`activations`, or a function without arguments that makes the layer.
+        activation: name of :data:`.activations`, or a function without arguments that makes the layer.
         tokens: what the classifier reads: ``class``, the token that was put before the others; ``mean``, the mean of
             all; ``all`` in a row, through a hidden layer.
         positions: whether to add a learned vector to each token.

@@ -8,8 +8,6 @@ backward pass: ``m_x = s (m_s − Σ s m_s)``.
 from __future__ import annotations
 
 import math
-import numbers
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -23,6 +21,7 @@ from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.lif import LIF
 from spikelfp.nn.norm import BatchNorm1d
 from spikelfp.rules import Rule
+from spikelfp.scalars import as_number, as_whole
 from spikelfp.terminal import brief
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class _OfTokens(Layer):
             )
 
     def _expect_like(self, x: Tensor, axis: int, weight: Tensor) -> None:
-        """Refuse tokens whose axes from ``axis`` on are not those of a weight, as torch would broadcast a 1."""
+        """Refuse tokens whose axes from ``axis`` on differ from the axes of a weight; torch would broadcast a 1."""
         self._expect_tokens(x)
         if x.shape[axis:] != weight.shape:
             raise ShapeError(
@@ -421,13 +420,10 @@ def check_heads(dim: int, heads: Any) -> int:
 
 def _finite(name: str, value: Any) -> float:
     """Return a finite number; a whole one stays whole, as the texts of old checkpoints have it."""
-    number = math.nan
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            number = float(value)
-    if not math.isfinite(number):
+    number, whole = as_number(value), as_whole(value)
+    if number is None or not math.isfinite(number):
         raise UserError(f"{name} must be a finite number, got {brief(value)}")
-    return int(value) if isinstance(value, numbers.Integral) else number
+    return number if whole is None else whole
 
 
 def _inputs(part: torch.nn.Module) -> int | None:

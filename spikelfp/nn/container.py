@@ -18,6 +18,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.credit import LayerOutput
+from spikelfp.functional.propagation import NEURONS_INSTEAD
 from spikelfp.functional.sequence import is_constant, repeat
 from spikelfp.nn.layer import Layer, check_called, check_dense, run_layer
 from spikelfp.nn.linear import Conv2d
@@ -27,8 +28,10 @@ from spikelfp.rules import Gradient, rules_in
 if TYPE_CHECKING:
     from spikelfp.nn.graph import Flow, Sources
 
-SIMULATORS = ("snntorch", "norse", "spikingjelly", "sinabs", "rockpool")
-"""Packages whose neurons have surrogate derivatives, which LFP does without."""
+
+def package_of(module: torch.nn.Module) -> str:
+    """Return the name of the package that defines the class of ``module``."""
+    return type(module).__module__.partition(".")[0]
 
 
 def foreign_parts(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
@@ -38,7 +41,7 @@ def foreign_parts(net: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]
     """
     for name, module in net.named_modules():
         own = next(module.parameters(recurse=False), None) is not None
-        if not isinstance(module, Layer) and (own or type(module).__module__.partition(".")[0] in SIMULATORS):
+        if not isinstance(module, Layer) and (own or package_of(module) in NEURONS_INSTEAD):
             yield name, module
 
 
@@ -64,12 +67,16 @@ def check_native(net: torch.nn.Module) -> None:
                 "spectral normalisation, …), for which LFP has no rule: make it a parameter "
                 f'(torch.nn.utils.parametrize.remove_parametrizations(layer, "{weight}")), or train by gradients'
             )
-        package, twin = kind.__module__.partition(".")[0], kind.__name__
+        package, twin = package_of(module), kind.__name__
         instead = f"spikelfp.nn.{twin}" if package == "torch" and twin in _names(Layer) else "a layer of spikelfp.nn"
+        cure = NEURONS_INSTEAD.get(
+            package,
+            f"put {instead} in its place, or convert the network, spikelfp.convert(net) "
+            "(docs/own_layers.md for a layer of your own)",
+        )
         raise UserError(
             f"layer {name or '(the network itself)'} is {package}'s {twin}, which follows no LFP rule, so that no "
-            f"reward would train it: put {instead} in its place, or convert the network, spikelfp.convert(net) "
-            "(docs/own_layers.md for a layer of your own)"
+            f"reward would train it: {cure}"
         )
 
 
@@ -184,7 +191,7 @@ class _Branches(Layer, ABC):
 
     @abstractmethod
     def merge(self, outputs: list[Tensor]) -> Tensor:
-        """One output from those of the branches."""
+        """Make one output of the outputs of the branches."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._merged([branch(x) for branch in self.branches])

@@ -23,6 +23,7 @@ from spikelfp.nn.container import Sequential
 from spikelfp.nn.layer import Layer, check_kind, sparse_input
 from spikelfp.nn.linear import Linear
 from spikelfp.rules import Rule
+from spikelfp.scalars import as_whole
 
 LONGEST = 2**16 - 1
 """Longest delay in steps: as many inputs of a layer are kept from one part of a sequence to the next."""
@@ -71,7 +72,7 @@ class DelayLine(Layer):
         raise NotImplementedError
 
     def _line(self, x: Tensor, state: Tensor | None, before: int) -> Tensor | None:
-        """Put the inputs after those of the ``before`` steps before; ``None`` where nothing is delayed."""
+        """Prepend the last ``before`` inputs of the previous part; ``None`` where nothing is delayed."""
         check_kind(self, x)
         self.check(x)
         self._check_state(x, state)
@@ -164,13 +165,13 @@ class Delay(DelayLine):
 
     @property
     def longest(self) -> int:
-        """Longest delay in steps, ``D``, of the delays as they are now."""
+        """Longest of the present delays in steps, ``D``."""
         if not torch.compiler.is_compiling():  # a graph keeps those that it was made with
             self._measure()
         return self._longest
 
     def _measure(self) -> None:
-        """Find the longest delay, and whether all are the same, unless the delays are those of the last time."""
+        """Find the longest delay, and whether all are the same, if the delays changed since the last call."""
         delays = self.delays
         version = None if delays.is_inference() else delays._version
         if self._measured is not None and self._measured[0] is delays and self._measured[1] == version is not None:
@@ -235,9 +236,10 @@ def _whole_steps(delays: Any) -> Tensor:
         kind = delays.dtype
         whole = not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
     else:
-        whole = isinstance(delays, int) and not isinstance(delays, bool)
+        given, delays = delays, as_whole(delays)
+        whole = delays is not None
     if not whole or (isinstance(delays, Tensor) and not delays.numel()):
-        shown = f"a tensor of {delays.dtype} {list(delays.shape)}" if isinstance(delays, Tensor) else repr(delays)
+        shown = f"a tensor of {delays.dtype} {list(delays.shape)}" if isinstance(delays, Tensor) else repr(given)
         raise UserError(f"a delay is a whole number of steps, or an integer tensor with one a channel, got {shown}")
     if not isinstance(delays, Tensor) and abs(delays) > LONGEST:  # int64 may not hold it
         raise UserError(f"a delay is a number of steps from 0 to {LONGEST}, got {delays}")
@@ -262,13 +264,14 @@ def check_delays(delays: Sequence[int]) -> tuple[int, ...]:
     if isinstance(delays, str) or not isinstance(delays, Iterable):
         raise UserError(f"taps are delays in steps, such as (0, 1, 2, 4), got {delays!r}")
     given = tuple(delays)
-    for each in given:
-        if isinstance(each, bool) or not isinstance(each, int) or not 0 <= each <= LONGEST:
-            raise UserError(f"a delay is a whole number of steps from 0 to {LONGEST}, got {each!r}")
-    if not given or len(set(given)) < len(given):
-        again = "none" if not given else f"{next(d for d in given if given.count(d) > 1)} twice in {given}"
+    steps = tuple(number for number in map(as_whole, given) if number is not None and 0 <= number <= LONGEST)
+    if len(steps) < len(given):
+        each = next(each for each in given if as_whole(each) not in steps)
+        raise UserError(f"a delay is a whole number of steps from 0 to {LONGEST}, got {each!r}")
+    if not steps or len(set(steps)) < len(steps):
+        again = "none" if not steps else f"{next(d for d in steps if steps.count(d) > 1)} twice in {steps}"
         raise UserError(f"taps are delays in steps, at least one and each once, got {again}")
-    return given
+    return steps
 
 
 class Taps(DelayLine):

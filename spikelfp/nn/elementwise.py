@@ -8,6 +8,7 @@ from torch import Tensor
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional.sequence import is_constant, over_time, repeat
 from spikelfp.nn.layer import Layer, check_dense
+from spikelfp.scalars import as_number
 
 
 class Scale(Layer):
@@ -79,9 +80,10 @@ class Noise(Layer):
 
     def __init__(self, sigma: float = 0.1) -> None:
         super().__init__()
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma < float("inf"):
+        number = as_number(sigma)
+        if number is None or not 0 <= number < float("inf"):
             raise UserError(f"sigma must be a finite number, 0 or more, got {sigma!r}")
-        self.sigma = float(sigma)
+        self.sigma = number
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.sigma == 0:

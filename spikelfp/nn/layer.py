@@ -146,7 +146,7 @@ class Quantizable(Layer):
 
     @property
     def grid(self) -> Grid | None:
-        """Grid of the weights: ``grid.to_integers(weight)`` are those of the forward pass; ``None`` for floats."""
+        """Grid of the weights: the forward pass uses ``grid.to_integers(weight)``; ``None`` for floats."""
         if self.quantization is None:
             return None
         return Grid.symmetric(self.weight_scale.item(), self.quantization.bits)

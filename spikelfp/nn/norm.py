@@ -66,13 +66,13 @@ class _BatchNorm(Layer):
                 raise ShapeError(
                     f"{type(self).__name__} without running statistics needs more than one value per channel, got one"
                 )
-            if not self.rule.constant_statistics:
+            if self.rule.constant_statistics is False:
                 return self._scaled(x, mean, var, True, self._count() if self.training else 0.0)
             var, mean = self._measure(x)
         return self._scaled(x, mean, var, False, 0.0)
 
     def _scaled(self, x: Tensor, mean: Tensor | None, var: Tensor | None, measure: bool, rate: float) -> Tensor:
-        """Compute ``γ ã + β`` with ``mean`` and ``var``; to ``measure``, with those of the batch, which update them."""
+        """Compute ``γ ã + β`` with ``mean`` and ``var``; with ``measure``, the batch gives them and updates these."""
 
         def scale(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
             return F.batch_norm(x, mean, var, weight, bias, measure, rate, self.eps)
@@ -172,7 +172,8 @@ class LayerNorm(torch.nn.LayerNorm, Layer):
                 f"LayerNorm was built for last axes {list(axes)} of [T, B, …], time and batch not counted, got an "
                 f"input of shape {tuple(x.shape)}"
             )
-        return self.rule.outgoing(over_time(self._normalise if self.rule.constant_statistics else self._plain, x))
+        normalise = self._plain if self.rule.constant_statistics is False else self._normalise
+        return self.rule.outgoing(over_time(normalise, x))
 
     def _plain(self, x: Tensor) -> Tensor:
         """Normalise by torch's function, in which messages pass through the standard deviation too."""

@@ -13,6 +13,7 @@ from spikelfp.kernels.choice import can_run, chosen_events
 from spikelfp.kernels.events.sparse import merge, sparse_average
 from spikelfp.nn.layer import Layer, check_dense, check_kind, check_tensor, check_windows, sparse_input
 from spikelfp.registry import check_name
+from spikelfp.scalars import as_python
 
 
 class MaxPool2d(torch.nn.MaxPool2d, Layer):
@@ -153,9 +154,10 @@ class Dropout(Layer):
 
     @p.setter
     def p(self, p: float) -> None:
-        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+        number = as_python(p)
+        if number is None or not 0 <= number <= 1:
             raise UserError(f"Dropout silences elements with a probability p from 0 to 1, got {p!r}")
-        self._p = p
+        self._p = number
 
     @property
     def over(self) -> str:

@@ -141,7 +141,7 @@ class Masks:
 
     @classmethod
     def of(cls, net: Module, layers: Layers = None) -> Masks:
-        """Take the weights that are exactly 0 as pruned, such as those of a pruned network from a checkpoint.
+        """Take the weights that are exactly 0 as pruned, as a pruned network from a checkpoint has them.
 
         Args:
             net: the network.
@@ -432,7 +432,7 @@ def sweep(
 
 
 def _by_mean(criterion: Criterion) -> bool:
-    """Whether the score of a neuron is the mean of those of its weights."""
+    """Whether the score of a neuron is the mean score of its weights."""
     return criterion in ("magnitude", magnitude)
 
 

@@ -277,7 +277,7 @@ def observe(facts: Facts, net: torch.nn.Module, splits: DataSplits, spec: models
 
 
 def _sample(trainer: TemporalTrainer, test: Samples) -> tuple[Sample, dict[str, Array], bool]:
-    """The first test sample, the spikes of every layer for it, and whether those of the last are the outputs."""
+    """The first test sample, the spikes of every layer for it, and whether the last layer's spikes are the outputs."""
     x, labels = test.__getitems__([0])
     batch = trainer.batch(x.to(trainer.device), labels.to(trainer.device))
     outputs = trainer.net(batch.sequence)

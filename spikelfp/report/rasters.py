@@ -325,7 +325,7 @@ def raster(
 def outputs(
     image: Array | None, values: Array, label: int, class_names: Sequence[str], *, theme: Theme = LIGHT
 ) -> Figure:
-    """Draw a sample beside the value of every output, that of ``label`` in colour.
+    """Draw a sample beside the value of every output, the output of ``label`` in colour.
 
     Args:
         image: the sample, if there is a picture of it.

@@ -185,7 +185,7 @@ class Activations(Experiment):
 
 
 def _accuracies(results: Results, network: str | None) -> dict[str, dict[str, Any]]:
-    """Accuracies over the seeds by method and activation; without a network, those of the VGG-like one."""
+    """Accuracies over the seeds by method and activation, of the VGG-like network unless another is named."""
     rows = [row for row in results.rows if row.get("network") == network]
     own = Results(rows, results.folder, results.parts)
     return {method: {a: own.values("accuracy", method=method, activation=a) for a in ACTIVATIONS} for method in METHODS}
@@ -229,7 +229,7 @@ def _of_pretrained(results: Results) -> Verdict:
 
 
 def _bars(axes: Axes, found: Mapping[str, Mapping[str, Any]], network: str | None) -> None:
-    """Draw the accuracies of a network, and where the data are the paper's, those of the paper."""
+    """Draw the accuracies of a network, beside the paper's where the data are the same."""
     for place, (method, colour) in enumerate((("lfp", "#b3421b"), ("gradient", "#777777"))):
         for at, activation in enumerate(ACTIVATIONS):
             values = 100 * found[method][activation]

@@ -32,7 +32,7 @@ WELL = 0.99
 
 @experiments.register("false-positive-reward")
 class FalsePositiveReward(Experiment):
-    """Training on blobs with the reward of eq. 14, and with that of Table 2, row 3, beside it."""
+    """Training on blobs with the reward of eq. 14, beside the reward of Table 2, row 3."""
 
     title, source = "A reward without a loss: false positives", "LFP v3, Fig. A.2"
     claims = (

@@ -363,7 +363,7 @@ class Toy(Experiment):
 
     @staticmethod
     def _places(results: Results, name: str, method: str) -> list[int]:
-        """Places of the best networks, one of each seed, among those of a sweep."""
+        """Places of the best network of each seed in a sweep."""
         rows = results.select(data=name, method=method)
         wanted: Row = {"reduction": AS_IN_PAPER[method]}
         wanted["rate"] = best_rate(results, data=name, method=method, **wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.options import NOT_AN_OPTION, call_of
+from spikelfp.scalars import as_number
 
 
 def check_mask(outputs: Tensor, mask: Tensor) -> None:
@@ -106,9 +106,10 @@ Smoothing = Annotated[float, NOT_AN_OPTION]
 
 def check_smoothing(value: Any) -> float:
     """Return the α of label smoothing as a float; raise :class:`~spikelfp.errors.UserError` outside [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
+    number = as_number(value)
+    if number is None or not 0 <= number < 1:
         raise UserError(f"label_smoothing is a number of 0 or more and below 1 (0: none), got {value!r}")
-    return float(value)
+    return number
 
 
 def smoothed(target: Tensor, label_smoothing: float, dtype: torch.dtype) -> Tensor:

@@ -24,12 +24,12 @@ A layer follows its own rule, else the one that a trainer lends it (:func:`lendi
 
 from __future__ import annotations
 
-import numbers
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,10 @@ from spikelfp.functional.sequence import is_constant
 from spikelfp.functional.split import LinearMap, divided_by
 from spikelfp.options import NOT_AN_OPTION, setting
 from spikelfp.registry import check_name, parameters_of
+from spikelfp.scalars import as_number, keep_plain
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CREDITS = ("scan", "step")
 """Values of ``credit`` of the LFP rules (:class:`Feedback`)."""
@@ -72,6 +76,10 @@ class Assigning(ABC):
     def assign(self, net: nn.Module) -> dict[nn.Module, Rule]:
         """Choose the rule of each layer of ``net`` that follows one."""
 
+    def for_method(self) -> Self:
+        """Return the rules as a method lends them, with a choice for what they leave open; these stay as they are."""
+        return self
+
 
 class Rule(Assigning):
     """Backward pass of each kind of layer; the forward pass is the same under every rule.
@@ -80,8 +88,10 @@ class Rule(Assigning):
     serves many layers.
     """
 
-    constant_statistics: bool
-    """Whether means and variances of a batch are constants of the backward pass (v3, section 3.1.3)."""
+    constant_statistics: bool | None
+    """Whether means and variances of a batch are constants of the backward pass (v3, section 3.1.3).
+
+    ``None`` leaves it open: no where a method lends the rule (:meth:`for_method`), yes elsewhere."""
     needs_sign: bool
     """Whether activations must not change the sign of what they are given (v3, section 3.4)."""
     one_product: bool = False
@@ -230,9 +240,10 @@ def check_real(name: str, value: object) -> float:
     Raises:
         UserError: for what is none.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    number = as_number(value)
+    if number is None:
         raise UserError(f"{name} is a number, got {value!r}")
-    return float(value)
+    return number
 
 
 @dataclass(frozen=True)
@@ -247,7 +258,8 @@ class Feedback(Rule):
             number of workers.
         constant_statistics: whether rewards pass normalisation layers by eq. 8-10, with mean and variance constant.
             ``False`` lets messages pass through the statistics too, as gradients do; deep networks learn better that
-            way.
+            way. ``None``: through them where a method or trainer lends the rule, by name, class or object; constant
+            where ``propagate`` is called without one, and as the own rule of a layer.
         credit: how the reward of neurons runs through time. ``"scan"``: back over all steps (v3, eq. A.2-A.3).
             ``"step"``: not at all; each step is credited with its own reward alone, ``n[t] = r_S[t] / D[t]``, so that
             learning goes strictly forward in time.
@@ -258,7 +270,7 @@ class Feedback(Rule):
 
     eps: float = setting(1e-6, "stabiliser ε of the rule", within="(0, ∞)")
     normalize: bool | str = False
-    constant_statistics: bool = field(default=True, kw_only=True, metadata={"option": NOT_AN_OPTION})
+    constant_statistics: bool | None = field(default=None, kw_only=True, metadata={"option": NOT_AN_OPTION})
     credit: str = field(default="scan", kw_only=True, metadata={"option": NOT_AN_OPTION})
 
     needs_sign = True
@@ -270,15 +282,30 @@ class Feedback(Rule):
             cls.__repr__ = Feedback.__repr__  # type: ignore[method-assign]  # which dataclass then leaves as it is
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         self._check_eps()
+        if self.credit == "online":
+            raise UserError(
+                'credit="online" is no credit of a rule but of the method, which keeps eligibilities through time: '
+                'methods.LFP(reward, credit="online"), or --credit online'
+            )
         check_name("credit", self.credit, CREDITS)
         if not isinstance(self.normalize, bool) and self.normalize not in ("sample", "step"):
             raise UserError(f"normalize is False, 'sample' or 'step', got {self.normalize!r}")
+        if not isinstance(self.constant_statistics, bool | None):
+            raise UserError(f"constant_statistics is True, False or None, got {self.constant_statistics!r}")
         object.__setattr__(self, "normalize", "sample" if self.normalize is True else self.normalize)
 
     def __repr__(self) -> str:
         names = [each.name for each in fields(self) if each.repr and (each.name, self.credit) != ("credit", "scan")]
         return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    def for_method(self) -> Self:
+        if self.constant_statistics is not None:
+            return self
+        lent = copy.copy(self)
+        object.__setattr__(lent, "constant_statistics", False)  # rules are frozen
+        return lent
 
     @property
     def forward_in_time(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ from spikelfp.rules.gamma import Gamma
 from spikelfp.rules.zero import Zero
 from spikelfp.rules.zplusminus import ZPlusMinus
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Selector = type[nn.Module] | tuple[type[nn.Module], ...] | str | int
 """Class of layers, or several; pattern of names (``features.*``); position among layers with weights (−1 the last)."""
 
@@ -27,7 +31,7 @@ CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 class Composite(Assigning):
-    """Rule for each layer: that of the first selector that fits it (v1, sections 2.5 and A.6.2).
+    """A rule for each layer: the first selector that fits the layer decides (v1, sections 2.5 and A.6.2).
 
     >>> Composite([(torch.nn.Conv2d, ZPlusMinus()), ("classifier.*", Epsilon(1e-3)), (-1, Epsilon())])
 
@@ -81,6 +85,12 @@ class Composite(Assigning):
             if drives:
                 driving = chosen[layer]
         return {layer: chosen[layer] for layer in layers}
+
+    def for_method(self) -> Self:
+        lent = copy.copy(self)
+        lent.parts = tuple((selector, rule.for_method()) for selector, rule in self.parts)
+        lent.default = self.default.for_method()
+        return lent
 
     def __repr__(self) -> str:
         return f"Composite({list(self.parts)!r}, default={self.default!r})"
@@ -150,7 +160,7 @@ A rule that takes ``normalize`` follows ``--normalize-reward``, one that takes `
 
 Eps = Annotated[float, option("stabiliser ε of the rule", within="(0, ∞)")]
 Alpha = Annotated[float, option("α of LFP-αβ; its β is α − 1", within="[1, ∞)")]
-Statistics = Annotated[bool, NOT_AN_OPTION]
+Statistics = Annotated[bool | None, NOT_AN_OPTION]
 Credit = Annotated[str, NOT_AN_OPTION]
 
 rules.register("zero")(Zero)
@@ -161,7 +171,7 @@ rules.register("gamma")(Gamma)
 
 @rules.register("alphabeta")
 def _alphabeta(
-    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, credit: Credit = "scan",
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = None, credit: Credit = "scan",
     alpha: Alpha = 2.0,
 ) -> AlphaBeta:  # fmt: skip
     shared: Any = {"normalize": normalize, "constant_statistics": constant_statistics, "credit": credit}
@@ -170,14 +180,14 @@ def _alphabeta(
 
 @rules.register("epsilon-zplusminus")
 def _epsilon_zplusminus(
-    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, credit: Credit = "scan"
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = None, credit: Credit = "scan"
 ) -> Composite:
     return epsilon_zplusminus(eps, normalize=normalize, constant_statistics=constant_statistics, credit=credit)
 
 
 @rules.register("epsilon-alphabeta")
 def _epsilon_alphabeta(
-    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = True, credit: Credit = "scan",
+    *, eps: Eps = 1e-6, normalize: bool | str = False, constant_statistics: Statistics = None, credit: Credit = "scan",
     alpha: Alpha = 2.0,
 ) -> Composite:  # fmt: skip
     shared: Any = {"normalize": normalize, "constant_statistics": constant_statistics, "credit": credit}

@@ -22,7 +22,8 @@ class Epsilon(Feedback):
         normalize: divides the reward of each layer by its largest magnitude (A.6.4): that of each sample (``"sample"``
             or ``True``) or of each sample and step (``"step"``).
         constant_statistics: whether mean and variance of normalisation layers are constants on the way back (v3,
-            eq. 8-10).
+            eq. 8-10). ``None``: no where a method or trainer lends the rule, by name, class or object, and yes where
+            ``propagate`` is called without one or a layer has the rule as its own.
         credit: ``"scan"``, the reward of neurons runs back through time (v3, eq. A.2-A.3), or ``"step"``, each step is
             credited with its own reward alone.
 

@@ -225,7 +225,7 @@ class Task(ABC):
         return targets
 
     def counting(self, mask: Tensor | None, steps: int, samples: int, device: torch.device) -> Tensor | None:
-        """Choose the steps that are rewarded and read out, of those that a batch says count.
+        """Choose which of the steps that count in a batch are rewarded and read out.
 
         Args:
             mask: of the batch, boolean ``[T, B]``; ``None``: all steps.
@@ -495,7 +495,7 @@ def last_steps(mask: Tensor) -> Tensor:
 
 
 def step_shares(readout: str, mask: Tensor | None, outputs: Tensor) -> Tensor:
-    """Compute the share of each step in a reading; those of a sample add up to 1.
+    """Compute the share of each step in a reading; the shares of a sample add up to 1.
 
     The share is ``1/n`` for each of the ``n`` steps that count (``mean``), 1 for the last of them (``last``), or
     ``FORGETS^k / Σ FORGETS^k`` with ``k`` of them after the step (``decay``).

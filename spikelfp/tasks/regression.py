@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -14,6 +13,7 @@ from spikelfp.errors import ShapeError, UserError
 from spikelfp.options import one_of, option
 from spikelfp.registry import check_name
 from spikelfp.rewards import Reward, SpikeRate
+from spikelfp.scalars import as_number
 from spikelfp.tasks.base import READ, ReadOut, Readout, TaskReward, check_outputs, tasks
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ class Regression(ReadOut):
     ) -> None:
         super().__init__(readout)
         self.loss_name = check_name("loss", loss, LOSSES)
-        if isinstance(delta, bool) or not isinstance(delta, numbers.Real) or not 0 < delta < math.inf:
+        number = as_number(delta)
+        if number is None or not 0 < number < math.inf:
             raise UserError(f"the delta of a Huber loss is a finite number above 0, got {delta!r}")
         if delta != 1 and loss != "huber":
             raise UserError(f'delta={delta} belongs to loss="huber", and the loss is {loss}')
-        self.delta: float = float(delta)
+        self.delta: float = number
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "loss": self.loss_name}

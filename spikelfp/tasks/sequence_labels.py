@@ -22,7 +22,7 @@ NONE = -1
 
 @tasks.register("sequence-labels")
 class SequenceLabels(Task):
-    """Task of naming a class at every step that counts: that of the largest linear output.
+    """Task of naming a class at every step that counts: the class of the largest linear output.
 
     Targets are class numbers ``[B, T]``, samples first like all data; those after the end of a sequence are ignored.
     The loss is the softmax cross-entropy of each step, a mean over a sample's own steps, then over the samples. The

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from spikelfp.options import described
 from spikelfp.registry import nearest, parameters_of, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
+from spikelfp.scalars import as_number
 from spikelfp.tasks.base import Task, TaskReward, tasks
 from spikelfp.tasks.classification import DEFAULT_LOSS, Classification, adds_up, losses, without_smoothing
 from spikelfp.terminal import first_line
@@ -156,8 +156,15 @@ def ends_in_spikes(net: torch.nn.Module) -> bool:
 def check_choices(**given: Any) -> None:
     """Raise :class:`~spikelfp.errors.UserError` for the first option of a trainer that is neither true nor false."""
     for name, value in given.items():
-        if not isinstance(value, bool):
-            raise UserError(f"{name} is True or False, got {value!r}")
+        checks.truth(name, value)
+
+
+def _real(name: str, value: Any) -> float:
+    """Return a number as a float; infinite ones are refused by messages of their own."""
+    number = as_number(value)
+    if number is None:
+        raise UserError(f"{name} is a number, got {value!r:.80}")
+    return number
 
 
 def check_numbers(
@@ -168,13 +175,16 @@ def check_numbers(
     max_weight: float | None = None,
     workers: int = 0,
     seed: int = 0,
-) -> None:
-    """Raise :class:`~spikelfp.errors.UserError` for the first of these options of a trainer that is out of range."""
-    for name, value in (("batch_size", batch_size), ("accumulate", accumulate), ("workers", workers), ("seed", seed)):
-        checks.whole(name, value, None)
-    for name, number in (("clip", clip), ("clip_norm", clip_norm), ("max_weight", max_weight)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
-            raise UserError(f"{name} is a number, got {number!r}")
+) -> tuple[int, int, int, int, float, float, float | None]:
+    """Return these options of a trainer, whole numbers first, as numbers of Python.
+
+    Raises:
+        UserError: for the first that is none, or out of range.
+    """
+    wholes = {"batch_size": batch_size, "accumulate": accumulate, "workers": workers, "seed": seed}
+    batch_size, accumulate, workers, seed = (checks.whole(name, value, None) for name, value in wholes.items())
+    clip, clip_norm = _real("clip", clip), _real("clip_norm", clip_norm)
+    max_weight = None if max_weight is None else _real("max_weight", max_weight)
     if batch_size < 1:
         raise UserError(f"the batch size must be at least 1, got {batch_size}")
     if accumulate < 1:
@@ -186,6 +196,7 @@ def check_numbers(
         raise UserError(f"the norm to clip to must be 0 (no clipping) or more, got {clip_norm}")
     if max_weight is not None and not 0 < max_weight < math.inf:
         raise UserError(f"max_weight must be a finite number above 0 (or None for no limit), got {max_weight}")
+    return batch_size, accumulate, workers, seed, clip, clip_norm, max_weight
 
 
 MEANT = {
@@ -361,7 +372,7 @@ def task_judged_by(task: Task, method: Method) -> Task:
 
 
 def reward_of(method: Method) -> Reward | None:
-    """Return the reward of a method; of a warm-up that of its later method."""
+    """Return the reward of a method; a warm-up has the reward of its second method."""
     reward = getattr(last_of(method), "reward", None)
     return reward if isinstance(reward, Reward) else None
 
@@ -501,7 +512,7 @@ def _rule(rule: Any, method: type[Method], asked: str) -> rules.Rule | rules.Com
     if isinstance(rule, str):
         if method.gradient or method.surrogate:
             raise UserError(f"rules by name are of LFP, got rule={rule!r} with {asked}: hand in rules.Surrogate(…)")
-        return rules.make_rule(rule, constant_statistics=False)
+        return rules.make_rule(rule).for_method()
     if isinstance(rule, type) and issubclass(rule, rules.Rule) and not _needs_arguments(rule):
         rule = rule()
     if not isinstance(rule, (rules.Rule, rules.Composite)):

@@ -7,6 +7,7 @@ same, bit for bit, as if never stopped.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 from collections.abc import Collection
@@ -28,7 +29,7 @@ from spikelfp.nn import Recomputed, TapLinear
 from spikelfp.nn.layer import Layer, plain_attributes
 from spikelfp.nn.neurons.base import LEAST_DECAY, ConstantLayer
 from spikelfp.options import described
-from spikelfp.rules import Composite, Rule, lending
+from spikelfp.rules import Composite, Feedback, Rule, lending
 from spikelfp.terminal import brief, first_line, plain
 from spikelfp.training.optim import Planned
 from spikelfp.training.schema import (
@@ -370,7 +371,7 @@ def _check_ranges(path: str | Path, net: torch.nn.Module, weights: dict[str, Any
 
 
 def _check_neurons(path: str | Path, name: str, layer: ConstantLayer, weights: dict[str, Any]) -> None:
-    """Refuse constants of neurons out of their range: those that learn, and those with one for each neuron."""
+    """Refuse constants of neurons that learn, or that each neuron has its own of, where they are out of range."""
     for constant, each in layer.neuron_constants().items():
         if each.parameter(layer) is not None:
             key = f"{name}.{each.learned}" if name else str(each.learned)
@@ -427,7 +428,15 @@ def layer_rules(net: torch.nn.Module, rule: Rule | Composite) -> dict[str, str]:
     """Describe the rule of each layer by name, while a method lends ``rule`` to those without one."""
     with lending(net, rule):
         own = {name: getattr(layer, "rule", None) for name, layer in net.named_modules()}
-    return {name: described(each) for name, each in own.items() if isinstance(each, Rule)}
+    return {name: _described_rule(each) for name, each in own.items() if isinstance(each, Rule)}
+
+
+def _described_rule(rule: Rule) -> str:
+    """Describe the rule of a layer; there ``None`` and constant statistics are the same, and not written."""
+    if isinstance(rule, Feedback) and rule.constant_statistics:
+        rule = copy.copy(rule)
+        object.__setattr__(rule, "constant_statistics", None)
+    return described(rule)
 
 
 def check_constants(path: str | Path, net: torch.nn.Module, content: dict[str, Any]) -> None:

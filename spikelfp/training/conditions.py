@@ -56,7 +56,7 @@ def _delays(view: View) -> tuple[int, ...]:
 
 
 def output_of(view: View) -> str | None:
-    """Return the kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+    """Return the kind of last layer, where the model has a choice: as chosen, else as the task or method needs it."""
     chosen: str | None = view.output if "output" in options_in(models, view.model) else None
     integrators = not tasks[view.task].has_classes or methods.methods.fact(view.method, "by_integrators")
     return chosen or ("li" if integrators else None)

@@ -311,7 +311,7 @@ class RunConfig:
 
     @property
     def output(self) -> str | None:
-        """Kind of last layer, of models that have a choice: the chosen one, or that of the task or method."""
+        """Kind of last layer, where the model has a choice: as chosen, else as the task or method needs it."""
         return output_of(self.flat)
 
     @property

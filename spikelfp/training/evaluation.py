@@ -270,7 +270,7 @@ def early_readout(
     batch_size: int | None = None,
     chunk: int | None = None,
 ) -> EarlyReadout:
-    """Measure the accuracy after each step, and that of decisions by margin; from rest for every batch.
+    """Measure the accuracy after each step, and the accuracy of decisions by margin; every batch starts from rest.
 
     Augmentation is left out; the network's mode and the random state are kept.
 

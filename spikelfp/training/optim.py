@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -33,6 +32,7 @@ from spikelfp.errors import CheckpointError, UserError
 from spikelfp.nn.graph import decays
 from spikelfp.options import described, option
 from spikelfp.registry import Registry
+from spikelfp.scalars import as_whole
 from spikelfp.tasks import Task
 from spikelfp.training.update import Position
 
@@ -561,20 +561,21 @@ class Planned:
 
 def check_epochs(epochs: Any) -> int:
     """Return the number of epochs; raise :class:`~spikelfp.errors.UserError` for all but a whole number above 0."""
-    if isinstance(epochs, Tensor) or hasattr(epochs, "shape"):
+    number = as_whole(epochs)
+    if number is None and hasattr(epochs, "shape"):
         raise UserError("epochs is a whole number, got an array: data and labels go together, fit((X, y), epochs)")
-    if isinstance(epochs, bool) or not isinstance(epochs, int):
+    if number is None:
         raise UserError(f"epochs is a whole number, got {epochs!r}")
-    if epochs < 1:
-        raise UserError(f"the number of epochs must be at least 1, got {epochs}")
-    return epochs
+    if number < 1:
+        raise UserError(f"the number of epochs must be at least 1, got {number}")
+    return number
 
 
 def check_patience(patience: int | None, validated: bool, task: Task) -> None:
     """Refuse a patience that is out of range, or has no validation score to look at, by a ``UserError``."""
     if patience is None:
         return
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+    if (as_whole(patience) or 0) < 1:
         raise UserError(f"patience is a whole number of epochs of at least 1, got {patience!r}")
     if not validated:
         raise UserError(f"patience={patience} looks at a validation {task.score}: hand in validation=…")
@@ -600,7 +601,7 @@ def ran_out(history: list[dict[str, float]], patience: int | None, task: Task) -
 
 
 def is_best(history: list[dict[str, float]], task: Task) -> bool:
-    """Whether no epoch was better than the last, by its validation score or else that of training."""
+    """Whether the last epoch is the best so far, by the validation score, or else by the training score."""
     name = next(
         (f"{part}_{task.score}" for part in ("validation", "train") if f"{part}_{task.score}" in history[-1]), ""
     )

@@ -211,7 +211,7 @@ __all__ = [
 
 
 class Interrupted(Exception):
-    """Raised when a signal has stopped training; its state, or that of the checkpoint before, is in the run folder.
+    """Raised when a signal has stopped training; the run folder holds the state, or the last checkpoint before it.
 
     Attributes:
         number: number of the signal.
@@ -603,7 +603,7 @@ def _given_weights(config: RunConfig, folder: RunFolder, resume: bool) -> tuple[
 
 
 def check_kind(config: RunConfig, splits: DataSplits) -> None:
-    """Refuse data whose targets are not those of the task.
+    """Refuse data whose targets do not fit the task.
 
     Raises:
         UserError: with the task that is for them.
@@ -734,7 +734,7 @@ def _fit(run: _Run, echo: Callable[[str], None]) -> dict[str, Any] | None:
 
 
 def best_epoch(run: _Run, last: float) -> dict[str, float]:
-    """Say which epoch had the best validation score, with the test score of its weights, those of ``best.pt``.
+    """Say which epoch had the best validation score, and the test score of its weights (``best.pt``).
 
     Args:
         run: a run that is done, with a validation part.

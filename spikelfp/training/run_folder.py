@@ -183,7 +183,7 @@ def _options(values: dict[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def check_data(folder: RunFolder, splits: DataSplits) -> None:
-    """Refuse data whose outputs would be taken for other classes than those of the run, as its ``config.yaml`` tells.
+    """Refuse data whose classes differ from the classes that ``config.yaml`` of the run names.
 
     Raises:
         DataError: for samples of another shape, another number of classes, or other names of them.
@@ -341,7 +341,7 @@ def run_files(path: Path, trusted: bool) -> list[str]:
 
 
 def _is_runs(path: Path) -> bool:
-    """Whether the content of a file fits its name, which is that of a run's file."""
+    """Whether a file with the name of a run's file also has the content of one."""
     if path.suffix == ".yaml":
         try:
             values = read_mapping(path)
@@ -452,6 +452,7 @@ def summarise(
     """
     history = trainer.history
     net = trainer.net
+    times = [row["seconds"] for row in history if "seconds" in row]
     task, tested = trainer.task, trainer.evaluate(splits.test)
     summary: dict[str, Any] = {
         "data": config.data.name,
@@ -473,7 +474,8 @@ def summarise(
         "wake": trainer.woken if config.method.wake else None,
         "spike_rates": spike_rates(trainer, splits, config.run.seed),
         "update_density": history[-1].get("update_density"),
-        "seconds_per_epoch": _mean([row["seconds"] for row in history if "seconds" in row]),
+        "seconds": sum(times) if times else None,
+        "seconds_per_epoch": _mean(times),
         "peak_memory_mb": peak_memory_mb(trainer.device),
         "parameters": sum(p.numel() for p in net.parameters()),
         "device": str(trainer.device),

@@ -32,6 +32,7 @@ from spikelfp.options import described
 from spikelfp.quantized import Quantization, WeightGrids
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Rule, lending
+from spikelfp.scalars import as_whole
 from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.classification import are_classes
 from spikelfp.training import checkpoint
@@ -178,7 +179,9 @@ class Trainer:
         check_options(type(self), unknown)
         if not isinstance(net, torch.nn.Module):
             raise UserError(f"a trainer trains a torch.nn.Module, got {type(net).__name__}")
-        check_numbers(batch_size, accumulate, clip, clip_norm, max_weight, workers, seed)
+        batch_size, accumulate, workers, seed, clip, clip_norm, max_weight = check_numbers(
+            batch_size, accumulate, clip, clip_norm, max_weight, workers, seed
+        )
         check_choices(wake=wake, progress=progress)
         if not callable(should_stop):
             raise UserError(f"should_stop is a function that says whether to stop, got {should_stop!r}")
@@ -746,13 +749,16 @@ class TemporalTrainer(Trainer):
         readout_steps: int | None = None,
         **options: Any,
     ) -> None:
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int)):
-            raise UserError(f"steps is a whole number, got {steps!r}")
-        if steps is not None and steps < 1:
-            raise UserError(f"a sequence needs at least one step, got steps={steps}")
-        for name, value in (("chunk", chunk), ("readout_steps", readout_steps), ("recompute", recompute)):
-            if value is not None:
-                checks.whole(name, value, None)
+        if steps is not None:
+            given, steps = steps, as_whole(steps)
+            if steps is None:
+                raise UserError(f"steps is a whole number, got {given!r}")
+            if steps < 1:
+                raise UserError(f"a sequence needs at least one step, got steps={steps}")
+        chunk, readout_steps, recompute = (
+            None if value is None else checks.whole(name, value, None)
+            for name, value in (("chunk", chunk), ("readout_steps", readout_steps), ("recompute", recompute))
+        )
         self.steps, self.encoding, self.recompute = steps, encoding, recompute or 0
         self.encode = encodings[encoding]
         if readout_steps is not None and steps is not None and readout_steps > steps:

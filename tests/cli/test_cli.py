@@ -45,7 +45,7 @@ def test_a_run_folder_is_complete(trained):
     folder, printed = trained
     summary = json.loads((folder / "summary.json").read_text())
     wanted = "data model method rule reward seed epochs test_accuracy train_accuracy spike_rates update_density " \
-        "seconds_per_epoch peak_memory_mb parameters versions"  # fmt: skip
+        "seconds seconds_per_epoch peak_memory_mb parameters versions"  # fmt: skip
     assert set(wanted.split()) <= set(summary)
     assert {**summary, "run": str(folder)} == printed
     assert 0 < summary["update_density"] <= 1

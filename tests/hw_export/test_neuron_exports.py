@@ -294,8 +294,9 @@ def test_lapicque_neurons_are_lif_neurons_behind_a_gain(tmp_path, kind):
     to_nir(made, tmp_path / "b", input_shape=shape)
     simulators = [name for name in ("snntorch", "nengo") if SIMULATORS[name].available() and kind != "learned"]
     resets = {layer.reset for layer in made if isinstance(layer, nn.LIF)}
-    for result in verify(made, tmp_path / "b", x, simulators):
-        assert result.status == "identical" or not resets <= SIMULATORS[result.simulator].resets
+    assert all(resets <= SIMULATORS[name].resets for name in simulators)
+    results = verify(made, tmp_path / "b", x, simulators)
+    assert [(result.simulator, result.status) for result in results] == [(name, "identical") for name in simulators]
 
 
 @pytest.mark.parametrize(

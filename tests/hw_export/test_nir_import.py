@@ -203,7 +203,7 @@ def test_integrators_gain_r_times_the_current_a_step_or_dt_times_that(reset):
     neurons = nir.IF(np.full(4, 2.0), np.full(4, 1.5))
     made = chain(nir.Linear(dyadic(4, 5)), neurons)
     net, ours, expected, slow = both(made, (5,), (4,), reset=reset, integrators="step")
-    assert slow.nearest >= 0
+    assert slow.nearest == 0  # sums of dyadic weights are exact, so that some membranes meet the threshold and stay
     assert expected.sum() > 20
     assert np.array_equal(ours, expected)
     assert (net[1].beta, net[1].threshold) == (1.0, 0.75)

@@ -192,15 +192,16 @@ def test_rates_come_to_the_target(name, over):
             method = methods.SurrogateGradient(rate=rate)
         trainer = TemporalTrainer(made, method=method, lr=1e-2, steps=8, batch_size=32, schedule=None, wake=False)
         history = trainer.fit((x, y), epochs=80)
-        if target is not None:
-            assert 0 <= history[-1]["spike_rate"] <= 1
         with torch.no_grad():
-            return float(made[:2](trainer.present(x)).mean())
+            found = float(made[:2](trainer.present(x)).mean())
+        if target is not None:  # the history has that of the last batch, before its update
+            assert history[-1]["spike_rate"] == pytest.approx(found, abs=0.02)
+        return found
 
     low, high, free = end(0.05), end(0.4), end(None)
-    assert abs(low - 0.05) < 0.05
-    assert abs(high - 0.4) < 0.1
-    assert min(abs(free - 0.05), abs(free - 0.4)) > 0.05 or low < free < high
+    assert abs(low - 0.05) < 0.03
+    assert abs(high - 0.4) < 0.03
+    assert 0.1 < free < 0.35
 
 
 def test_training_resumes_bit_for_bit(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from reference import DENOMINATORS, RESETS
 
-from spikelfp import nn, propagate, rewards, rules
+from spikelfp import methods, nn, propagate, rewards, rules
 from spikelfp.data.loader import Sequences
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.kernels import KERNELS
@@ -367,7 +367,10 @@ def test_a_checkpoint_loads_under_its_own_credit_alone(tmp_path):
     trainer = trainer_of(None)
     trainer.save(tmp_path / "c.pt")
     trainer_of(None).load(tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match=r"Epsilon\(eps=0\.01, credit='step'\).*Epsilon\(eps=0\.01\)"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"Epsilon\(eps=0\.01, .*credit='step'\) in.*Epsilon\(eps=0\.01, [^c]*constant_statistics=False\)",
+    ):
         trainer_of(None, rules.Epsilon(EPS)).load(tmp_path / "c.pt")
 
 
@@ -382,8 +385,15 @@ def test_rules_tell_their_credit():
         assert eval(repr(step), vars(rules)) == step
         assert step.forward_in_time
         assert not scan.forward_in_time
-    assert repr(rules.Epsilon()) == "Epsilon(eps=1e-06, normalize=False, constant_statistics=True)"
+    assert repr(rules.Epsilon()) == "Epsilon(eps=1e-06, normalize=False, constant_statistics=None)"
     assert not rules.Surrogate().forward_in_time
+
+
+def test_credit_online_is_of_the_method():
+    for make in (rules.Epsilon, rules.Zero, lambda credit: rules.make_rule("gamma", credit=credit)):
+        with pytest.raises(UserError, match=r'methods\.LFP\(reward, credit="online"\)'):
+            make(credit="online")
+    assert methods.LFP(rewards.SpikeSequence(), credit="online").credit == "online"
 
 
 @pytest.mark.parametrize("name", list(rules.rules))

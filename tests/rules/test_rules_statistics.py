@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from spikelfp import Trainer, data, methods, models, nn, propagate, rewards, rules
+from spikelfp.errors import UserError
+from spikelfp.training.checkpoint import layer_rules
 from spikelfp.training.config import RunConfig
 
 
@@ -56,6 +58,58 @@ def test_the_command_line_and_the_method_choose():
     assert not RunConfig().resolved(10).make_method().rule.constant_statistics
     assert RunConfig(model="resnet18", statistics="constant").resolved(10).make_method().rule.constant_statistics
     assert not methods.LFP(rewards.Softmax()).rule.constant_statistics
+
+
+@pytest.mark.parametrize("kind", [rules.Epsilon, rules.Zero, rules.Gamma, rules.ZPlusMinus, rules.AlphaBeta])
+def test_a_rule_says_the_same_by_name_class_and_object(kind):
+    """A rule that leaves statistics open: constant by itself, passed through under whoever trains by it."""
+
+    def trained(rule):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        given = data.arrays(torch.randn(32, 4), torch.arange(32) % 3)
+        trainer = Trainer(net, rule=rule, batch_size=8)
+        trainer.fit(given, 1)
+        return trainer.method, torch.cat([p.detach().flatten() for p in net.parameters()])
+
+    through, constant = (trained(kind(constant_statistics=each))[1] for each in (False, True))
+    assert not torch.equal(through, constant)
+    for rule in (kind.__name__.lower(), kind, kind(), rules.Composite([], kind())):
+        method, found = trained(rule)
+        assert torch.equal(found, through)
+        assert "constant_statistics=False" in repr(method)
+    assert kind().constant_statistics is None
+    assert "constant_statistics=True" in repr(methods.LFP(rewards.Softmax(), kind(constant_statistics=True)))
+
+
+def test_without_a_method_open_statistics_are_constant():
+    torch.manual_seed(0)
+    net, x, y = network(), torch.randn(1, 7, 2, 6, 6).double(), torch.randint(3, (7,))
+    open_, constant, through = (
+        updates(net, rules.Epsilon(constant_statistics=each), x, y) for each in (None, True, False)
+    )
+    assert all(map(torch.equal, open_, constant))
+    assert not all(map(torch.equal, open_, through))
+
+
+def test_the_parts_of_a_composite_are_lent_too():
+    given = rules.Composite([(-1, rules.Zero()), (0, rules.Gamma(constant_statistics=True))])
+    lent = methods.LFP(rewards.Softmax(), given).rule
+    assert [rule.constant_statistics for _, rule in lent.parts] == [False, True]
+    assert given.parts[0][1].constant_statistics is None
+    assert not lent.default.constant_statistics
+
+
+def test_statistics_are_true_false_or_open():
+    with pytest.raises(UserError, match="constant_statistics is True, False or None, got 'constant'"):
+        rules.Epsilon(constant_statistics="constant")
+
+
+def test_checkpoints_of_a_rule_that_said_constant_by_default_are_read():
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2, rule=rules.Epsilon(0.1)))
+    texts = {True: "Epsilon()", None: "Epsilon()", False: "Epsilon(constant_statistics=False)"}
+    for given, text in texts.items():
+        assert layer_rules(net, rules.Epsilon(constant_statistics=given)) == {"0": text, "1": "Epsilon(eps=0.1)"}
 
 
 def test_a_residual_network_learns_from_scratch():

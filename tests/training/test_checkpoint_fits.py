@@ -106,7 +106,7 @@ def test_other_constants_are_refused(saved, changed, named):
         ({"rule": "gamma"}, r"the rule of layer 0 is Epsilon\(.*\) in the checkpoint, Gamma\(.*\) here"),
         (
             {"rule": rules.Epsilon(0.1)},
-            r"the rule of layer 0 is Epsilon\(constant_statistics=False\).*Epsilon\(eps=0\.1\)",
+            r"the rule of layer 0 is Epsilon\(constant_statistics=False\).*Epsilon\(eps=0\.1, constant_statist",
         ),
         ({"method": "surrogate"}, "method lfp, this trainer has surrogate"),
         ({"schedule": None}, "schedule_name one-cycle, this trainer has constant"),

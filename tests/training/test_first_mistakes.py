@@ -296,7 +296,7 @@ CASES = {
     "a composite of one pair": (lambda: rules.Composite((-1, rules.Gamma())), "takes pairs"),
     "a composite of a layer": (lambda: rules.Composite([(nn.LIF(), rules.Gamma())]), "a selector is a class"),
     # options of trainers
-    "wake as text": (lambda: make(wake="no"), "wake is True or False"),
+    "wake as text": (lambda: make(wake="no"), "wake is true or false"),
     "a seed as text": (lambda: make(seed="a"), "seed is a whole number"),
     "clip as text": (lambda: make(clip="x"), "clip is a number"),
     "more steps to read out": (lambda: make(readout_steps=9), "more than the 4 steps"),

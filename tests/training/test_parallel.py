@@ -188,5 +188,14 @@ def test_each_worker_takes_the_gpu_of_its_number(monkeypatch):
 @pytest.mark.gpu
 def test_a_world_of_one_trains_on_the_gpu_as_ever():
     train = data.load("digits").train.subset(torch.arange(64))
-    trainer = TemporalTrainer(models.lif_mlp([64, 10]), steps=2, device="cuda", world=World())
-    assert trainer.fit(train, 1)[0]["train_accuracy"] >= 0
+
+    def trained_in(**options):
+        torch.manual_seed(0)
+        trainer = TemporalTrainer(models.lif_mlp([64, 10]), steps=2, device="cuda", **options)
+        (row,) = trainer.fit(train, 1)
+        return row["train_accuracy"], [p.detach().cpu() for p in trainer.net.parameters()]
+
+    (accuracy, weights), (expected, alone) = trained_in(world=World()), trained_in()
+    assert accuracy == expected
+    for one, other in zip(weights, alone, strict=True):
+        torch.testing.assert_close(one, other)

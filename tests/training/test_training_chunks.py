@@ -174,10 +174,10 @@ def test_networks_learn_in_chunks(method):
 
 def test_weights_on_a_grid_train_in_chunks():
     trainer = make(chunk=6, quantization=Quantization(4))
-    trainer.fit(recordings(), 2)
+    trainer.fit(recordings(96), 20)
     weights = trainer.net[1].grid.to_integers(trainer.net[1].weight)
     assert len(weights.unique()) <= 16
-    assert trainer.evaluate(recordings()).accuracy >= 0
+    assert trainer.evaluate(recordings(96)).accuracy > 0.6
 
 
 def test_resuming_is_bit_for_bit_the_same(tmp_path):

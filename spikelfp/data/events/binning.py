@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from spikelfp.data.events.event import EVENT, Events, Sensor, check_events
 from spikelfp.data.events.transforms.base import Transform
 from spikelfp.errors import DataError, UserError
+from spikelfp.scalars import as_whole, keep_plain
 
 _SMALL = 1 << 24  # elements of a step up to which one is held as an array; events of larger ones are sorted
 
@@ -70,6 +71,7 @@ class Binning:
     origin: int | None = None
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         ways = {name: getattr(self, name) for name in ("bins", "window", "count")}
         if sum(value is not None for value in ways.values()) != 1:
             raise UserError(f"events are binned by one of bins, window and count, got {ways}")
@@ -77,13 +79,14 @@ class Binning:
             value = getattr(self, name)
             if value is None and name != "levels":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            number = as_whole(value)
+            if number is None or number < 1:
                 raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
         if self.levels > 2**16 - 1:
             raise UserError(f"levels must be at most 65535, got {self.levels}")
         if self.bins is not None and self.most is not None:
             raise UserError(f"most limits sequences by window or count; with {self.bins} bins all are as long")
-        if self.origin is not None and (isinstance(self.origin, bool) or not isinstance(self.origin, int)):
+        if self.origin is not None and as_whole(self.origin) is None:
             raise UserError(f"origin must be a whole number of µs, got {self.origin!r}")
         if self.origin is not None and self.count is not None:
             raise UserError(f"steps of {self.count} events have no origin in time")

@@ -10,25 +10,29 @@ from typing import Any, TypeVar, get_type_hints
 
 from spikelfp.errors import UserError
 from spikelfp.registry import Registry
+from spikelfp.scalars import as_number, as_whole
 
 T = TypeVar("T")
 
 
 def check_whole(name: str, value: object, least: int, unit: str = "") -> None:
     """Raise ``UserError`` unless ``value`` of parameter ``name`` is a whole number of at least ``least``, below 2⁶²."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**62:
+    number = as_whole(value)
+    if number is None or not least <= number < 2**62:
         raise UserError(f"{name} must be a whole number of at least {least}{unit}, got {value!r}")
 
 
 def check_positive(name: str, value: object, unit: str = "") -> None:
     """Raise ``UserError`` unless ``value`` of parameter ``name`` is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    number = as_number(value)
+    if number is None or not 0 < number < math.inf:
         raise UserError(f"{name} must be a number above 0{unit}, got {value!r}")
 
 
 def check_probability(name: str, value: object) -> None:
     """Raise ``UserError`` unless ``value`` of parameter ``name`` is a probability, neither 0 nor 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+    number = as_number(value)
+    if number is None or not 0 < number < 1:
         raise UserError(f"{name} must be a probability above 0 and below 1, got {value!r}")
 
 

@@ -18,6 +18,7 @@ from spikelfp.data.events.recordings import EventSplits, Recordings, Unlabelled
 from spikelfp.data.events.sources.files import hash_of, kept_fact
 from spikelfp.data.events.tally import short_place
 from spikelfp.errors import DataError, UserError
+from spikelfp.scalars import as_number, as_whole, keep_plain
 
 _HELD = 256 << 20
 """Bytes of recordings that are kept while their slices are read, at least one recording."""
@@ -48,12 +49,14 @@ class Slicing:
     overlap: float = 0.0
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         if (self.window is None) == (self.count is None):
             raise UserError(f"recordings are sliced by time or by events, got window={self.window}, count={self.count}")
         length = self.window if self.count is None else self.count
-        if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length < 2**62:
+        number, overlap = as_whole(length), as_number(self.overlap)
+        if number is None or not 1 <= number < 2**62:
             raise UserError(f"a slice has a whole number of µs or events of at least 1, got {length!r}")
-        if isinstance(self.overlap, bool) or not isinstance(self.overlap, (int, float)) or not 0 <= self.overlap < 1:
+        if overlap is None or not 0 <= overlap < 1:
             raise UserError(f"the overlap of slices must lie in [0, 1), got {self.overlap!r}")
 
     @property

@@ -330,7 +330,7 @@ class ConstantLayer(Layer):
 
     @classmethod
     def neuron_constants(cls) -> dict[str, NeuronConstant]:
-        """Return the constants of this class by name, its own before those of its bases."""
+        """Return the constants of this class by name, its own before inherited ones."""
         return cls._constants_of_kind
 
     def constant(self, name: str, step: Tensor) -> Constant:

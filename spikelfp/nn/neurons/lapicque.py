@@ -171,7 +171,7 @@ class Lapicque(Neurons):
 
 
 def _circuit(beta: Any, resistance: Any, capacitance: Any, step: float) -> tuple[Any, Any]:
-    """Compute R and C from those of β, R and C that are stated."""
+    """Compute R and C from whichever of β, R and C are stated."""
     given = [name for name, value in (("beta", beta), ("R", resistance), ("C", capacitance)) if value is not None]
     if given not in (["beta"], ["beta", "R"], ["beta", "C"], ["R", "C"]):
         raise UserError(

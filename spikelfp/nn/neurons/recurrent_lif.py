@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
 from spikelfp.rules import Rule
+from spikelfp.scalars import as_whole
 from spikelfp.terminal import brief
 
 
@@ -137,9 +137,10 @@ def _connections(recurrent: Any) -> Layer:
     """Return the recurrent layer, or a dense one for a number of neurons."""
     if isinstance(recurrent, torch.nn.Module):
         return recurrent  # type: ignore[return-value]
-    if isinstance(recurrent, bool) or not isinstance(recurrent, numbers.Integral) or recurrent < 1:
+    number = as_whole(recurrent)
+    if number is None or number < 1:
         raise UserError(
             "recurrent is a layer from spikes to a current of the same shape, or a number of neurons, got "
             f"{brief(recurrent)}"
         )
-    return Linear(int(recurrent), int(recurrent))
+    return Linear(number, number)

@@ -90,7 +90,7 @@ def test_options_of_sequences(folder, options, text):
         (lambda: from_arrays(ARRAYS, LABELS, (4, 4)), "sensor is a Sensor"),
         (lambda: from_arrays(ARRAYS, LABELS, SENSOR, "ab"), "class names are a list of texts, got 'ab'"),
         (lambda: from_arrays(ARRAYS, LABELS, SENSOR, 5), "class names are a list of texts"),
-        (lambda: data.encode("rate", IMAGES.numpy(), 5), "images is a tensor, got ndarray"),
+        (lambda: data.encode("rate", IMAGES.numpy(), 5), "images to encode are a dense tensor .*, got ndarray"),
         (lambda: data.encode("rate", IMAGES, "5"), "steps must be a whole number of at least 1, got '5'"),
         (lambda: data.encode("constant", IMAGES, True), "steps must be a whole number"),
         (lambda: data.encode("latency", IMAGES, float("inf")), "steps must be a whole number"),

@@ -43,7 +43,7 @@ class Draws:
 
     @classmethod
     def of(cls, seed: int, epoch: int, indices: NDArray[np.int64] | Sequence[int]) -> Draws:
-        """Make those of some samples of a data set: the outputs ``i`` of one SplitMix64 for each epoch.
+        """Make the random numbers of some samples: sample ``i`` takes the output ``i`` of the SplitMix64 of the epoch.
 
         Args:
             seed: of the run.

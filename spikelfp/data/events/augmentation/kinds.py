@@ -8,6 +8,7 @@ from spikelfp.data.events.augmentation.base import Augmentation, Changes, Draws,
 from spikelfp.data.events.event import Sensor
 from spikelfp.data.events.settings import check_probability, check_whole
 from spikelfp.errors import UserError
+from spikelfp.scalars import keep_plain
 
 
 @augmentations.register("shift")
@@ -26,6 +27,7 @@ class Shift(Augmentation):
     pixels: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("pixels of shift", self.pixels, 1)
 
     def check(self, sensor: Sensor) -> None:
@@ -110,6 +112,7 @@ class ShiftTime(Augmentation):
     steps: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("steps of shift-time", self.steps, 1)
 
     def draw(self, changes: Changes, draws: Draws) -> None:
@@ -123,6 +126,7 @@ class RollTime(ShiftTime):
     """Moves a sample as :class:`ShiftTime`, but events that leave the sequence at one end come in at the other."""
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("steps of roll-time", self.steps, 1)
 
     def draw(self, changes: Changes, draws: Draws) -> None:
@@ -150,6 +154,7 @@ class Drop(Augmentation):
     probability: float
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_probability("probability of drop", self.probability)
 
     def draw(self, changes: Changes, draws: Draws) -> None:
@@ -173,6 +178,7 @@ class EventNoise(Augmentation):
     probability: float
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_probability("probability of noise", self.probability)
 
     def draw(self, changes: Changes, draws: Draws) -> None:
@@ -196,6 +202,7 @@ class Jitter(Augmentation):
     pixels: int = 1
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("pixels of jitter", self.pixels, 1)
 
     def draw(self, changes: Changes, draws: Draws) -> None:

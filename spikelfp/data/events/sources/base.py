@@ -385,7 +385,7 @@ def scaled(times: ArrayLike, factor: float) -> NDArray[np.float64]:
 
 
 def by_time(events: Events) -> Events:
-    """Sort ``events`` by time, those of one time in their order; sorted events are returned as they are."""
+    """Sort ``events`` by time; events of equal times keep their order. Sorted events are returned unchanged."""
     times = events["t"]
     if bool((times[1:] >= times[:-1]).all()):
         return events

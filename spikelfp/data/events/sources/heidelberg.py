@@ -267,7 +267,7 @@ def _size(file: h5py.File) -> int:
 
 
 def _lists(file: h5py.File, key: str, path: str) -> h5py.Dataset:
-    """Data set of lists, of which so few are read together that each may be as large as the file."""
+    """Return a data set of lists. Few of them are read at a time, so each may be as large as the file."""
     found = member(file, key, path)
     check_dataset(found, _size(file), path, lengths=False)
     return found

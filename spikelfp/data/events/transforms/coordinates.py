@@ -10,6 +10,7 @@ from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.settings import check_whole
 from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
+from spikelfp.scalars import keep_plain
 
 
 @transforms.register("crop")
@@ -33,6 +34,7 @@ class Crop(Transform):
     height: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         for name, least in (("x", 0), ("y", 0), ("width", 1), ("height", 1)):
             check_whole(f"{name} of crop", getattr(self, name), least)
 
@@ -73,6 +75,7 @@ class CenterCrop(Transform):
     size: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("size of center-crop", self.size, 1)
 
     def _crop(self, sensor: Sensor) -> Crop:
@@ -132,6 +135,7 @@ class Downsample(Transform):
     factor: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("factor of downsample", self.factor, 1)
 
     def sensor(self, sensor: Sensor) -> Sensor:
@@ -204,6 +208,7 @@ class TimeCrop(Transform):
     end_us: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         for name in ("start_us", "end_us"):
             check_whole(f"{name} of time-crop", getattr(self, name), -(2**62), " µs")
         if self.end_us < self.start_us:
@@ -232,6 +237,7 @@ class DownsampleTime(Transform):
     us: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("us of downsample-time", self.us, 1, " µs")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:

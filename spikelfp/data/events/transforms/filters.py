@@ -17,6 +17,7 @@ from spikelfp.data.events.event import Events, Sensor
 from spikelfp.data.events.settings import check_positive, check_whole
 from spikelfp.data.events.transforms.base import Transform, select, transforms
 from spikelfp.errors import UserError
+from spikelfp.scalars import keep_plain
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -90,6 +91,7 @@ class Denoise(Transform):
     window_us: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("window_us of denoise", self.window_us, 1, " µs")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
@@ -115,6 +117,7 @@ class Refractory(Transform):
     us: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("us of refractory", self.us, 0, " µs")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
@@ -137,6 +140,7 @@ class Decimate(Transform):
     number: int
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_whole("number of decimate", self.number, 1)
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
@@ -162,6 +166,7 @@ class HotPixels(Transform):
     rate: float
 
     def __post_init__(self) -> None:
+        keep_plain(self)
         check_positive("rate of hot-pixels", self.rate, " Hz")
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
