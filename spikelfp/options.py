@@ -629,7 +629,13 @@ def call_of(value: Any) -> str:
     named = [p for p in list(parameters)[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     arguments = getattr(value, "arguments", None)
     kept: dict[str, Any] = arguments() if inspect.ismethod(arguments) else {}
-    return _written_call(value, {p.name: p.default for p in named if p.name in kept or hasattr(value, p.name)}, kept)
+    return _written_call(value, {p.name: p.default for p in named if p.name in kept or is_kept(value, p.name)}, kept)
+
+
+def is_kept(value: Any, name: str) -> bool:
+    """Whether an object has an attribute of a name, beside a ``None`` that its class says for all."""
+    own = name in getattr(value, "__dict__", ())
+    return own or (hasattr(value, name) and getattr(type(value), name, ()) is not None)
 
 
 def _written_call(value: Any, defaults: Mapping[str, Any], kept: Mapping[str, Any] = types.MappingProxyType({})) -> str:

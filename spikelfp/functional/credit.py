@@ -282,33 +282,6 @@ def stacked_heard(nodes: list[Any], step: tuple[int, ...]) -> list[Tensor] | Non
     return [each.to(device) for each in found]
 
 
-class StackedSpikes(Function, NeuronNode):
-    """Spikes of consecutive steps, each ``[1, …]``, as one sequence ``[T, …]``; hands an output reward to each step.
-
-    It keeps the autograd nodes of the neurons at every step, which run after this one.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, nodes: list[Any], *spikes: Tensor) -> Tensor:
-        keep_node()
-        ctx.nodes, ctx.step = nodes, spikes[0].shape
-        ctx.margin = any(getattr(node, "margin", False) for node in nodes)
-        leave_normalising(nodes)
-        return torch.cat(spikes)
-
-    @staticmethod
-    def heard(ctx: Any) -> Tensor | None:
-        found = stacked_heard(ctx.nodes, ctx.step)
-        return None if found is None else torch.cat(found)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
-        if not issubclass(forward_class(ctx.nodes[0]), NeuronNode):
-            return None, *arrived.split(1)  # a gradient
-        return None, *hand_to_steps(ctx, arrived, lambda sequence: sequence.split(1))
-
-
 def leave_normalising(nodes: list[Any]) -> None:
     """Tell the nodes of single steps that the node of the sequence normalises their rewards together."""
     for node in nodes:
@@ -316,20 +289,19 @@ def leave_normalising(nodes: list[Any]) -> None:
             node.normalise = None
 
 
-def hand_to_steps(ctx: Any, arrived: Tensor, split: Callable[[Tensor], Any]) -> tuple[Tensor | None, ...]:
+def hand_to_steps(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
     """Leave the reward of a sequence at the nodes of its steps, ``ctx.nodes``, and return the messages to them.
 
     Args:
         ctx: context of the node of the sequence.
-        arrived: values that arrived at that node.
-        split: splits a sequence into its steps.
+        arrived: values that arrived at that node, ``[T, …]``.
     """
     message, reward = NeuronNode.received(ctx, arrived)
     if reward is not None:
-        for node, own in zip(ctx.nodes, split(reward), strict=True):
+        for node, own in zip(ctx.nodes, reward.unbind(), strict=True):
             if node is not None:
                 node.output_reward = own
-    return (None,) * len(ctx.nodes) if message is None else split(message)
+    return (None,) * len(ctx.nodes) if message is None else message.unbind()
 
 
 class MagnitudeStep(Function):

@@ -162,7 +162,7 @@ class StackedSteps(Function, NeuronNode):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *hand_to_steps(ctx, arrived, Tensor.unbind)
+        return None, *hand_to_steps(ctx, arrived)
 
 
 class LeakyIntegration(Function):

@@ -41,6 +41,7 @@ from spikelfp.functional.credit import (
     forward_class,
     to_message,
 )
+from spikelfp.functional.neuron import Carry
 from spikelfp.functional.split import divide
 from spikelfp.registry import checked_keywords
 from spikelfp.scalars import as_number
@@ -554,13 +555,13 @@ def _has_leaf(node: Node) -> bool:
 
 
 def _first_weights(layers: list[Node]) -> list[Node]:
-    """Find the nodes of the weights that are reached first; layers further down are left out."""
+    """Find the nodes of the weights that are reached first; layers further down and earlier steps are left out."""
     waiting, seen, found = list(layers), set(layers), list[Node]()
     while waiting:
         node = waiting.pop(0)
         if getattr(node, "output_eps", None) is not None:
             found.append(node)
-        elif _kind(node) != NodeKind.NEURONS or node in layers:
+        elif node in layers or (_kind(node) != NodeKind.NEURONS and forward_class(node) is not Carry):
             new = [child for child, _ in node.next_functions if child is not None and child not in seen]
             seen.update(new)
             waiting += new

@@ -252,7 +252,10 @@ class Method:
         words: name of the method in plain words, for reports.
         recomputes: whether it can train a network that runs in parts which are recomputed (``recompute``).
         by_steps: whether it runs a network one step at a time by itself, so that there are no chunks.
-        watches_loss: whether the values to watch that it returns hold the loss.
+        reward: reward of the outputs that it ascends; ``None`` where it has none.
+        loss: loss of the outputs that it descends; ``None`` where it has none, or takes that of the task.
+        watches_loss: whether the values to watch that it returns hold the loss; it need not be said by a method with a
+            :attr:`gradient` or a :attr:`loss` (:attr:`returns_loss`).
         by_integrators: whether it reads leaky integrators: a model that has a choice then ends in them on the command
             line, unless told otherwise.
         within_batch: whether it updates the weights several times in a batch (:meth:`update_by`).
@@ -267,6 +270,8 @@ class Method:
     default_lr: ClassVar[float] = 3e-3
     words: ClassVar[str] = ""
     recomputes: ClassVar[bool] = True
+    reward: Any = None
+    loss: Any = None
     watches_loss: bool = False
     by_integrators: ClassVar[bool] = False
     within_batch: bool = False
@@ -274,6 +279,11 @@ class Method:
     @property
     def by_steps(self) -> bool:
         return False
+
+    @property
+    def returns_loss(self) -> bool:
+        """Whether the values to watch hold the loss: those of methods that say so, and of all that descend one."""
+        return self.watches_loss or self.gradient or self.loss is not None
 
     @property
     def runs_network(self) -> bool:
@@ -438,6 +448,10 @@ class Method:
     def parts(self) -> list[Method]:
         """List the methods that this one is made of; by default itself."""
         return [self]
+
+    def last_part(self) -> Method:
+        """Return the method that trains at the end of a run; by default this one."""
+        return self
 
     def _state(self) -> dict[str, Any]:
         made_with = inspect.signature(type(self).__init__).parameters

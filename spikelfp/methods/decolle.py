@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spikelfp.methods.base import Reduction, methods
 from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun
-from spikelfp.methods.feedback import Feedback, feedback_inits
+from spikelfp.methods.feedback_weights import Feedback, feedback_inits
 from spikelfp.methods.gradient import Loss
 from spikelfp.methods.step_loss import StepLossMethod, check_surrogate, slope_of_spikes
 from spikelfp.nn import LIF, Synaptic
@@ -32,7 +32,7 @@ class DECOLLE(StepLossMethod):
     The paper's regularisation of membranes and spike rates is left out. Recurrent connections are not in the paper.
 
     Args:
-        feedback_init: name of the random weights ``G`` in :data:`~spikelfp.methods.feedback.feedback_inits`.
+        feedback_init: name of the random weights ``G`` in :data:`~spikelfp.methods.feedback_weights.feedback_inits`.
         rule: the derivative of a spike; by default that of a fast sigmoid with slope 25.
         loss: loss of the classes at every step; ``None``: that of the task.
         reduction: ``mean`` or ``sum``.

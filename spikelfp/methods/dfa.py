@@ -25,7 +25,7 @@ class DFA(BlockMethod):
 
     Args:
         credit: as for :class:`~spikelfp.methods.feedback.BlockMethod`, like the others.
-        feedback_init: name in :data:`~spikelfp.methods.feedback.feedback_inits`.
+        feedback_init: name in :data:`~spikelfp.methods.feedback_weights.feedback_inits`.
         feedback_as: ``reward`` or ``message``.
         reward: of the outputs.
         loss: of the outputs.

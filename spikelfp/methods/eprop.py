@@ -11,7 +11,7 @@ from torch import Tensor
 from spikelfp.errors import UserError
 from spikelfp.methods.base import Reduction, methods
 from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun, of_last_step, used_weight
-from spikelfp.methods.feedback import feedback_inits
+from spikelfp.methods.feedback_weights import feedback_inits
 from spikelfp.methods.gradient import Loss
 from spikelfp.methods.step_loss import StepLossMethod, backwards
 from spikelfp.nn import ALIF, LI, LIF, RecurrentALIF, RecurrentLIF
@@ -57,7 +57,7 @@ class EProp(StepLossMethod):
 
     Args:
         feedback: kind of ``B``.
-        feedback_init: name in :data:`~spikelfp.methods.feedback.feedback_inits`.
+        feedback_init: name in :data:`~spikelfp.methods.feedback_weights.feedback_inits`.
         feedback_decay: part of ``B`` and ``W^out`` that is lost at each update.
         damping: ``γ`` of the pseudo-derivative.
         loss: loss of the classes at every step; ``None``: that of the task.

@@ -52,7 +52,7 @@ class F3(BlockMethod):
         error_rate: weight of a new error in these averages.
         error_buckets: number of averages by hash.
         credit: way in which credit runs inside a block (:class:`~spikelfp.methods.feedback.BlockMethod`).
-        feedback_init: name in :data:`~spikelfp.methods.feedback.feedback_inits`.
+        feedback_init: name in :data:`~spikelfp.methods.feedback_weights.feedback_inits`.
         feedback_as: ``reward`` or ``message``, for the credit ``scan`` and ``step``.
         reward: of the outputs, for ``scan`` and ``step``; ``None``: that of the task.
         loss: of the outputs, for ``gradient`` and ``surrogate``; ``None``: that of the task.

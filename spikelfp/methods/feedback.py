@@ -23,14 +23,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from spikelfp.data.loader import generator
 from spikelfp.errors import UserError
 from spikelfp.functional.credit import backward_pass
 from spikelfp.functional.propagation import send_rewards
@@ -39,12 +37,13 @@ from spikelfp.kernels.choice import choices
 from spikelfp.methods.base import Batch, Method, Reduction, step_weights
 from spikelfp.methods.blocks import Segment, cut, cutting
 from spikelfp.methods.direct import learn_directly
+from spikelfp.methods.feedback_weights import Feedback, FeedbackMethod, feedback_inits
 from spikelfp.methods.gradient import GradientDescent, Loss
 from spikelfp.methods.lfp import LFP
 from spikelfp.methods.online import Lesson, check_online, learn_online
 from spikelfp.nn import graph
 from spikelfp.options import NOT_AN_OPTION, option
-from spikelfp.registry import Registry, check_name
+from spikelfp.registry import check_name
 from spikelfp.rewards import Reward
 from spikelfp.rules import Composite, Epsilon, Gradient, Rule, Surrogate
 from spikelfp.tasks import Task
@@ -59,64 +58,8 @@ OF_LOSS = ("gradient", "surrogate")
 FEEDBACK_AS = ("reward", "message")
 """Forms in which a neuron of a hidden block gets its feedback from LFP."""
 
-feedback_inits: Registry[Callable[[int, int, torch.Generator], Tensor]] = Registry("feedback weights")
-"""Feedback weights by name: functions ``(C, n, generator)`` to ``B`` ``[C, n]``, of ``C`` outputs and ``n`` neurons."""
 
-Feedback = Annotated[str, option("fixed weights that bring the error to a hidden layer", names=feedback_inits)]
-
-
-@feedback_inits.register("kaiming")
-def kaiming(outputs: int, width: int, generator: torch.Generator) -> Tensor:
-    """Draw uniform numbers in ``±1/√C`` (He et al. 2015, as torch starts ``Linear(C, n)``).
-
-    Args:
-        outputs: ``C``.
-        width: ``n``.
-        generator: source of the random numbers.
-    """
-    return (torch.rand(outputs, width, generator=generator) * 2 - 1) / math.sqrt(outputs)
-
-
-@feedback_inits.register("trinomial")
-def trinomial(outputs: int, width: int, generator: torch.Generator) -> Tensor:
-    """Draw −1, 0 and 1 with equal chance (F³, section 4.3).
-
-    Args:
-        outputs: ``C``.
-        width: ``n``.
-        generator: source of the random numbers.
-    """
-    return torch.randint(-1, 2, (outputs, width), generator=generator).float()
-
-
-@feedback_inits.register("binomial")
-def binomial(outputs: int, width: int, generator: torch.Generator) -> Tensor:
-    """Draw 0 and 1 with equal chance (F³, section 4.3).
-
-    Args:
-        outputs: ``C``.
-        width: ``n``.
-        generator: source of the random numbers.
-    """
-    return torch.randint(0, 2, (outputs, width), generator=generator).float()
-
-
-@feedback_inits.register("identity")
-def identity(outputs: int, width: int, generator: torch.Generator) -> Tensor:
-    """Repeat the identity along the longer axis, with alternating signs: ``±I`` of F³, section 4.3.
-
-    Args:
-        outputs: ``C``.
-        width: ``n``.
-        generator: not used.
-    """
-    row, column = torch.arange(outputs).unsqueeze(1), torch.arange(width)
-    short = min(outputs, width)
-    repeat = torch.maximum(row, column) // short
-    return torch.where(row % short == column % short, 1.0 - 2.0 * (repeat % 2), 0.0)
-
-
-class BlockMethod(Method):
+class BlockMethod(FeedbackMethod):
     """Base of the methods that teach each block of a network by itself (:mod:`spikelfp.methods.blocks`).
 
     A derived class says what the hidden blocks learn from: :meth:`error_before` for an error that is known before the
@@ -152,6 +95,7 @@ class BlockMethod(Method):
         rule: Rule | Composite | None = None,
         reduction: Reduction = "mean",
     ) -> None:
+        super().__init__()
         if credit is not None:
             check_name("credit", credit, CREDITS)
         self.feedback_init = feedback_init
@@ -162,9 +106,6 @@ class BlockMethod(Method):
         self.credit, self.reward, self.loss = credit, reward, loss
         if rule is not None:
             self.rule = rule.for_method()
-        self.weights: dict[str, Tensor] = {}
-        self._seed = 0
-        self._net: Module | None = None
         self._task: Task | None = None
         self._segments: list[Segment] = []
         self._outputs: int | None = None
@@ -246,30 +187,15 @@ class BlockMethod(Method):
                 "one, or train the last layer alone (llo)"
             )
 
+    def hidden_names(self) -> list[str]:
+        return [segment.name for segment in self._segments[:-1]]
+
     def prepare(self, net: Module) -> None:
-        self._seed = int(torch.randint(2**62, ()))
+        super().prepare(net)
         if self._net is not net:
             raise UserError(
                 f"{type(self).__name__} is prepared for a network that it was not suited to: call suit first"
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copy the feedback weights of the blocks that have learned, by the name of the last layer of each."""
-        return {"seed": torch.tensor(self._seed), "weights": {name: own.clone() for name, own in self.weights.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        seed, weights = state.get("seed"), state.get("weights")
-        if not isinstance(seed, Tensor) or seed.shape or not isinstance(weights, Mapping):
-            raise UserError("seed and weights of the feedback are missing")
-        hidden = [segment.name for segment in self._segments[:-1]]
-        for name, own in weights.items():
-            if name not in hidden:
-                raise UserError(f"there are feedback weights for {name}, and the hidden blocks are {', '.join(hidden)}")
-            if not isinstance(own, Tensor) or own.dim() != 2 or not own.is_floating_point():
-                raise UserError(f"the feedback weights of {name} are no matrix [outputs, neurons]")
-        self._seed = int(seed)
-        device = next((p.device for p in cast(Module, self._net).parameters()), None)
-        self.weights = {name: own.to(device, copy=True) for name, own in weights.items()}
 
     @abstractmethod
     def error_of(self, outputs: Tensor, batch: Batch) -> Tensor | None:
@@ -393,19 +319,7 @@ class BlockMethod(Method):
         Raises:
             UserError: for weights of another shape, such as those of a checkpoint of another network.
         """
-        width = math.prod(hidden.shape[2:])
-        own = self.weights.get(segment.name)
-        if own is None:
-            drawn = feedback_inits[self.feedback_init](outputs, width, generator("feedback", self._seed, segment.name))
-            own = self.weights[segment.name] = _checked(drawn, self.feedback_init).to(hidden)
-        if own.shape != (outputs, width):
-            raise UserError(
-                f"the feedback weights of {segment.name} are {list(own.shape)}, and the network has {outputs} outputs "
-                f"and {width} neurons there: [{outputs}, {width}]"
-            )
-        if own.dtype != hidden.dtype or own.device != hidden.device:
-            own = self.weights[segment.name] = own.to(hidden)
-        return own
+        return self.random_weights(segment.name, self.feedback_init, outputs, math.prod(hidden.shape[2:]), hidden)
 
     def _teach(self, segment: Segment, hidden: Tensor, error: Tensor, batch: Batch) -> None:
         """Let a block learn from the error of each sample ``[B, C]``, and free its graph."""
@@ -485,12 +399,6 @@ def _over_steps(fed: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
     """Hand ``fed`` ``[B, …]`` to every step that counts, ``[T, B, …]``."""
     fed = fed.expand_as(hidden)
     return fed if batch.mask is None else fed * batch.mask.view(*batch.mask.shape, *([1] * (fed.dim() - 2)))
-
-
-def _checked(weights: Tensor, name: str) -> Tensor:
-    if not isinstance(weights, Tensor) or not torch.isfinite(weights).all():
-        raise UserError(f"the feedback weights {name!r} are not a tensor of finite numbers")
-    return weights
 
 
 def _credit_of(rule: Rule | Composite | None) -> str | None:

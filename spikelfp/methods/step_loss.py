@@ -13,21 +13,19 @@ the gradient, or what the method has in its place; the resets are constants, as 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from spikelfp.data.loader import generator
 from spikelfp.errors import UserError
 from spikelfp.functional.lif import Constant
 from spikelfp.kernels import scan_for
 from spikelfp.methods import eligibility
-from spikelfp.methods.base import REDUCTIONS, Batch, Method
+from spikelfp.methods.base import REDUCTIONS, Batch
 from spikelfp.methods.eligibility import Credit, ForwardLayer, WindowRun, layers_of, sliced, through_filter, windows
-from spikelfp.methods.feedback import feedback_inits
+from spikelfp.methods.feedback_weights import FeedbackMethod
 from spikelfp.methods.gradient import Loss
 from spikelfp.methods.online import check_online
 from spikelfp.nn import LI
@@ -39,7 +37,7 @@ from spikelfp.tasks import Classification, Task
 from spikelfp.tasks.classification import adds_up, losses
 
 
-class StepLossMethod(Method):
+class StepLossMethod(FeedbackMethod):
     """Base of the methods that descend a loss of every step, forward in time (:mod:`spikelfp.methods.step_loss`).
 
     Args:
@@ -65,10 +63,9 @@ class StepLossMethod(Method):
     outputs: ClassVar[tuple[type[Module], ...]] = (LI,)
 
     def __init__(self, loss: Loss | None = None, reduction: str = "mean") -> None:
+        super().__init__()
         self.loss = loss
         self.reduction = check_name("reduction", reduction, REDUCTIONS)
-        self.weights: dict[str, Tensor] = {}
-        self._seed = 0
         self._task: Classification | None = None
         self._hidden: list[str] = []
         self._steps: tuple[Tensor, Tensor, float] | None = None
@@ -194,7 +191,7 @@ class StepLossMethod(Method):
             self.check_layer(layer, number == len(layers) - 1)
         if len(layers) < 2:
             raise UserError(f"{name} trains hidden layers of neurons, and the network has none: add one")
-        self._hidden = [layer.name for layer in layers[:-1]]
+        self._net, self._hidden = net, [layer.name for layer in layers[:-1]]
 
     def layers(self, net: Module) -> list[ForwardLayer]:
         """Take a network apart.
@@ -204,49 +201,19 @@ class StepLossMethod(Method):
         """
         return cast("list[ForwardLayer]", layers_of(net, type(self).__name__, self.kinds, self.outputs))
 
-    def prepare(self, net: Module) -> None:
-        self._seed = int(torch.randint(2**62, ()))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copy the fixed weights of the layers that have learned, by the name of the last layer of each."""
-        return {"seed": torch.tensor(self._seed), "weights": {name: own.clone() for name, own in self.weights.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        seed, weights = state.get("seed"), state.get("weights")
-        if not isinstance(seed, Tensor) or seed.shape or not isinstance(weights, Mapping):
-            raise UserError("seed and weights of the method are missing")
-        for name, own in weights.items():
-            if name not in self._hidden:
-                raise UserError(f"there are weights for {name}, and the hidden layers are {', '.join(self._hidden)}")
-            if not isinstance(own, Tensor) or own.dim() != 2 or not own.is_floating_point():
-                raise UserError(f"the weights of {name} are no matrix [outputs, neurons]")
-            if not torch.isfinite(own).all():
-                raise UserError(f"the weights of {name} are not finite")
-        self._seed = int(seed)
-        self.weights = {name: own.clone() for name, own in weights.items()}
+    def hidden_names(self) -> list[str]:
+        return self._hidden
 
     def drawn(self, layer: ForwardLayer, init: str, outputs: int, like: Tensor) -> Tensor:
-        """Return the random weights ``[C, n]`` of a hidden layer, drawn from the seed when it first learns.
+        """Return the random weights ``[C, n]`` of a hidden layer (:meth:`random_weights`).
 
         Args:
             layer: the layer.
-            init: name in :data:`~spikelfp.methods.feedback.feedback_inits`.
+            init: name in :data:`~spikelfp.methods.feedback_weights.feedback_inits`.
             outputs: ``C``.
             like: spikes of the layer, ``[k, B, n]``.
-
-        Raises:
-            UserError: for weights of another shape, such as those of a checkpoint of another network.
         """
-        own = self.weights.get(layer.name)
-        if own is None:
-            own = feedback_inits[init](outputs, like.shape[-1], generator("feedback", self._seed, layer.name))
-        if own.shape != (outputs, like.shape[-1]):
-            raise UserError(
-                f"the weights of {layer.name} are {list(own.shape)}, and the network has {outputs} outputs and "
-                f"{like.shape[-1]} neurons there"
-            )
-        own = self.weights[layer.name] = own.to(like)
-        return own
+        return self.random_weights(layer.name, init, outputs, like.shape[-1], like)
 
     def learn(self, net: Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         name = type(self).__name__

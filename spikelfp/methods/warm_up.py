@@ -54,6 +54,9 @@ class WarmUp(Method):
     def parts(self) -> list[Method]:
         return [*self.first.parts(), *self.then.parts()]
 
+    def last_part(self) -> Method:
+        return self.then.last_part()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the states of both methods, where they have one."""
         both = {"first": self.first.state_dict(), "then": self.then.state_dict()}

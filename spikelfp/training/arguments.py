@@ -19,10 +19,10 @@ from spikelfp.data import encodings
 from spikelfp.data.loader import check_workers, generator
 from spikelfp.errors import LearningWarning, UserError
 from spikelfp.functional.lif import FLOOR, MARGIN, Denominator
-from spikelfp.methods import BlockMethod, Method, WarmUp, methods
+from spikelfp.methods import BlockMethod, Method, methods
 from spikelfp.methods.gradient import as_scalar, no_graph
 from spikelfp.nn import Neurons, graph
-from spikelfp.options import described
+from spikelfp.options import described, is_kept
 from spikelfp.registry import nearest, parameters_of, unknown_name
 from spikelfp.rewards import Reward, rewards
 from spikelfp.rules import Gradient, lending
@@ -66,7 +66,7 @@ def resolve_task(task: Any, method: Any = None, reward: Any = None, loss: Any = 
     return _made(kind, name)
 
 
-def check_task(task: Task, method: Any) -> None:
+def check_task(task: Task, method: Method) -> None:
     """Refuse a method whose reward or loss is for another task.
 
     Args:
@@ -76,11 +76,13 @@ def check_task(task: Task, method: Any) -> None:
     Raises:
         UserError: with what to do.
     """
-    if hasattr(method, "first") and hasattr(method, "then"):
-        check_task(task, method.first)
-        check_task(task, method.then)
-        return
-    reward, loss = getattr(method, "reward", None), getattr(method, "loss", None)
+    for part in method.parts():
+        _check_part(task, part)
+
+
+def _check_part(task: Task, method: Method) -> None:
+    """Refuse a method of a single part (:func:`check_task`)."""
+    reward, loss = method.reward, method.loss
     if isinstance(reward, Reward):
         own = target_task(reward)
         if own not in (None, task.name):
@@ -124,8 +126,8 @@ def _made(kind: type[Task], loss: str | None) -> Task:
 
 def _inferred(method: Any, reward: Any, loss: Any) -> Task:
     """Return the task that the reward or the loss is for."""
-    while hasattr(method, "then"):
-        method = method.then
+    if isinstance(method, Method):
+        method = method.last_part()
     reward = getattr(method, "reward", None) if reward is None else reward
     loss = getattr(method, "loss", None) if loss is None else loss
     if isinstance(getattr(loss, "__self__", None), Task):
@@ -359,27 +361,26 @@ def prepare(method: Method, net: torch.nn.Module, seed: int, device: torch.devic
 def settings_of(method: Method) -> dict[str, Any]:
     """Describe how a method was made, a line of text for each argument, for a checkpoint to compare."""
     parameters = list(inspect.signature(type(method).__init__).parameters)[1:]
-    own = {name: described(getattr(method, name)) for name in parameters if hasattr(method, name) and name != "rule"}
+    own = {name: described(getattr(method, name)) for name in parameters if name != "rule" and is_kept(method, name)}
     return {"method": method.name, **{f"{name} (of the method)": text for name, text in own.items()}}
 
 
 def task_judged_by(task: Task, method: Method) -> Task:
     """Return the task as its method has it, with the classes that the reward chooses and the loss of the method."""
-    loss = getattr(last_of(method), "loss", None)
     if isinstance(task, Classification):
-        task = task.of_loss(loss)
+        task = task.of_loss(method.last_part().loss)
     return task.by(reward_of(method))
 
 
 def reward_of(method: Method) -> Reward | None:
     """Return the reward of a method; a warm-up has the reward of its second method."""
-    reward = getattr(last_of(method), "reward", None)
+    reward = method.last_part().reward
     return reward if isinstance(reward, Reward) else None
 
 
 def own_loss(method: Method) -> Callable[..., Tensor] | None:
     """Return the loss that a method descends where no task knows it: a function of the user's."""
-    loss = getattr(last_of(method), "loss", None)
+    loss = method.last_part().loss
     if loss is None or isinstance(getattr(loss, "__self__", None), Task):
         return None
     plain = without_smoothing(loss)
@@ -406,9 +407,8 @@ def check_targets(
         task.check(labels, outputs, whole, spikes=spikes)
     if outputs.dim() < 2:
         return
-    for part in (method.first, method.then) if isinstance(method, WarmUp) else (method,):
-        reward = getattr(part, "reward", None)
-        loss = getattr(part, "loss", None)
+    for part in method.parts():
+        reward, loss = part.reward, part.loss
         of_task = loss is None and part.objective == "loss"  # the method descends the loss of its task
         if (isinstance(task, Classification) and (of_task or is_built_in(loss))) or (
             isinstance(reward, Reward) and type(reward).target is Reward.target
@@ -478,11 +478,6 @@ def check_loss(method: Method, outputs: Tensor, labels: Tensor) -> None:
             LearningWarning,
             stacklevel=4,
         )
-
-
-def last_of(method: Method) -> Method:
-    """Return the method that trains after all warm-ups."""
-    return last_of(method.then) if isinstance(method, WarmUp) else method
 
 
 def _needs_arguments(kind: type) -> bool:
@@ -589,7 +584,7 @@ def check_learning(
         LearningWarning: for each of :func:`learning_complaints`.
     """
     outputs = output_kind(net)
-    for each in _methods(method):
+    for each in method.parts():
         with lending(net, each.rule):
             flat = _flat_layers(net)
         if each.gradient and outputs == "spikes" and graph.last_layer(net) in flat:
@@ -597,7 +592,7 @@ def check_learning(
                 "the outputs of this network are spikes, whose derivative is 0: plain gradient descent changes no "
                 "weight. Train it by LFP, or by GradientDescent(rules.Surrogate()), --method surrogate"
             )
-        if outputs == "linear" and _suits(reward := getattr(each, "reward", None)) == "spikes":
+        if outputs == "linear" and _suits(reward := each.reward) == "spikes":
             kind, last = type(reward).__name__, type(graph.last_layer(net)).__name__
             raise UserError(
                 f"{kind} counts spikes, and the outputs of this network ({last}) are real values: choose a reward of "
@@ -636,8 +631,8 @@ def learning_complaints(
     unused = _unused_credit(net, method)
     if unused:
         found.append(unused)
-    for each in _methods(method):
-        if outputs == "spikes" and _multiplies(reward := getattr(each, "reward", None)):
+    for each in method.parts():
+        if outputs == "spikes" and _multiplies(reward := each.reward):
             found.append(
                 f"{type(reward).__name__} multiplies the reward with the output, so an output neuron that does "
                 "not fire earns nothing and will hardly begin to; SpikeSequence and CountSoftmax are made for spikes"
@@ -660,7 +655,7 @@ _OF_CREDIT = {"floor": FLOOR, "margin": MARGIN, "denominator": get_args(Denomina
 def _unused_credit(net: torch.nn.Module, method: Method) -> str:
     """Tell which options of neurons do nothing, because no method of the run sends rewards through these neurons."""
     sending: set[str] = set()
-    for each in _methods(method):
+    for each in method.parts():
         with lending(net, each.rule):
             sending |= {
                 name for name, layer in graph.leaves(net).items()
@@ -687,15 +682,6 @@ def output_kind(net: torch.nn.Module) -> str | None:
     if last is None or not graph.tells(last):
         return None
     return "spikes" if graph.has_trait(last, "fires") else "linear"
-
-
-def _methods(method: Method) -> Iterator[Method]:
-    """Yield the methods that train in the course of a run."""
-    if isinstance(method, WarmUp):
-        yield from _methods(method.first)
-        yield from _methods(method.then)
-    else:
-        yield method
 
 
 def _suits(reward: Any) -> str:

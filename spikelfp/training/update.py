@@ -205,7 +205,6 @@ def fill_gradients(
         UserError: for a method that returns anything but outputs and watched values.
     """
     task = Classification().by(reward_of(method)) if task is None else task
-    watches_loss = method.watches_loss or method.gradient or getattr(method, "loss", None) is not None
     seen = BatchResult(of)
     module = world.unwrapped(replica) if world.size > 1 else replica
     # a method that owns both ways need not run the replica, which brings the workers' updates together on its way
@@ -222,7 +221,7 @@ def fill_gradients(
         if isinstance(module, ChunkedNetwork):
             module.rest()
         steps, samples = part.sequence.shape[:2]
-        judge = task.judge(part.targets, part.mask, steps, samples, loss=not (watches_loss or task.has_classes))
+        judge = task.judge(part.targets, part.mask, steps, samples, loss=not (method.returns_loss or task.has_classes))
         for piece in part.chunks(chunk):
             final = number == parts and piece.last
             with nullcontext() if final else unsynchronised(runs), lending(net, method.rule):

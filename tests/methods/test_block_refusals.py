@@ -277,7 +277,7 @@ def test_feedback_weights_that_do_not_fit():
         other.fit(arrays(), 1)
     deeper = Trainer(models.mlp([6, 7, 7, 7, 3]), method="f3")
     for wrong, text in (
-        ({**kept, "weights": {"8": torch.zeros(3, 7)}}, "hidden blocks are"),
+        ({**kept, "weights": {"8": torch.zeros(3, 7)}}, "hidden layers are"),
         ({**kept, "weights": {"2": torch.zeros(3)}}, "no matrix"),
         ({**kept, "table": {}}, "has no errors"),
         ({"seed": kept["seed"], "weights": {}}, "table of errors is missing"),
@@ -306,3 +306,26 @@ def test_a_method_without_a_trainer():
     with rules.lending(net, method.rule):
         method.learn(net, batch)
     assert all(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["dfa", "decolle"])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"9": torch.ones(3, 7)}, "feedback weights for 9, and the hidden layers are"),
+        ({None: torch.ones(7)}, "no matrix"),
+        ({None: torch.full((3, 7), torch.nan)}, "not finite"),
+    ],
+)
+def test_damaged_feedback_weights_are_refused_by_every_method_that_has_some(name, weights, message):
+    net = nn.Sequential(nn.Linear(6, 7), nn.LIF(), nn.Linear(7, 3), nn.LIF())
+    method = TemporalTrainer(net, method=name, steps=4).method
+    kept, hidden = method.state_dict(), method.hidden_names()[0]
+    state = {**kept, "weights": {hidden if key is None else key: own for key, own in weights.items()}}
+    with pytest.raises(UserError, match=message):
+        method.load_state_dict(state)
+    assert method.weights == {}
+    own = torch.ones(3, 7)
+    method.load_state_dict({**kept, "weights": {hidden: own}})
+    assert torch.equal(method.weights[hidden], own)
+    assert method.weights[hidden] is not own

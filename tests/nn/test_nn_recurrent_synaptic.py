@@ -6,7 +6,7 @@ import pytest
 import snntorch
 import torch
 
-from spikelfp import nn, propagate
+from spikelfp import nn, propagate, rules
 from spikelfp.errors import ShapeError, UserError
 
 RESETS = ["subtract", "immediate", "zero"]
@@ -89,6 +89,24 @@ def test_a_sequence_in_parts_equals_the_whole():
     assert torch.equal(torch.cat([first, rest]), whole)
     assert all(torch.equal(a, b) for a, b in zip(last, end, strict=True))
     assert torch.equal(last[0], whole[-1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", [nn.RecurrentLIF, nn.RecurrentSynaptic])
+def test_parts_with_normalised_rewards_have_the_updates_of_the_whole(kind, seed):
+    torch.manual_seed(seed)
+    layer = kind(7, threshold=0.5).double()
+    rules.attach(layer, rules.Epsilon(normalize="step"))
+    x, reward = torch.randn(2, 12, 4, 7).double()
+    x.requires_grad_()
+    propagate(layer(x), reward)
+    expected = [x.grad.clone(), *(p.grad.clone() for p in layer.parameters())]
+    x.grad = None
+    layer.zero_grad()
+    first, state = layer.run(x[:5])
+    propagate([first, layer.run(x[5:], state)[0]], list(reward.split([5, 7])))
+    for found, e in zip([x.grad, *(p.grad for p in layer.parameters())], expected, strict=True):
+        torch.testing.assert_close(found, e, rtol=1e-10, atol=1e-12)
 
 
 def test_recomputed_parts_give_the_same_updates():

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from spikelfp import data, methods, models, rewards, rules
+from spikelfp import data, methods, models, rewards, rules, tasks
 from spikelfp.errors import CheckpointError, UserError
 from spikelfp.training import TemporalTrainer, Trainer
+from spikelfp.training.arguments import check_task, own_loss, reward_of, settings_of
 
 
 def digits():
@@ -114,3 +115,48 @@ def test_static_networks_without_spikes_learn_by_every_method(method):
     trainer.fit(splits.train, 15)
     assert trainer.evaluate(splits.test).accuracy > 0.85
     assert trainer.woken == {}
+
+
+class Alternating(methods.Method):
+    """A method of a user's, made of two others, that is no warm-up."""
+
+    def __init__(self, even, odd):
+        self.even, self.odd = even, odd
+
+    def parts(self):
+        return [*self.even.parts(), *self.odd.parts()]
+
+    def last_part(self):
+        return self.odd.last_part()
+
+    def at(self, step):
+        return (self.odd if step % 2 else self.even).at(step)
+
+    def backward(self, outputs, labels, share=1.0):
+        return self.odd.backward(outputs, labels, share)
+
+
+def test_parts_of_a_users_method_are_checked_and_judged():
+    surrogate = methods.SurrogateGradient()
+    method = Alternating(surrogate, methods.WarmUp(surrogate, methods.LFP(rewards.CountSoftmax()), 1))
+    assert reward_of(method) is method.odd.then.reward
+    assert own_loss(method) is None
+    assert own_loss(Alternating(method.odd, methods.SurrogateGradient(loss=torch.dot))) is torch.dot
+    with pytest.raises(UserError, match="descends rate_cross_entropy, a loss of classification"):
+        check_task(tasks.Regression(), method)
+    make(Alternating(surrogate, methods.LFP(rewards.SpikeSequence()))).fit(digits(), 1)
+
+
+def test_a_method_that_hides_its_loss_is_written_and_saved_without_it():
+    class Own(methods.Method):
+        def __init__(self, loss, strength=1.0):
+            self._loss, self.strength = loss, strength
+
+    own = Own(torch.dot, 2.0)
+    assert own.loss is None
+    assert repr(own) == "Own(strength=2.0)"
+    assert settings_of(own) == {"method": "Own", "strength (of the method)": "2.0"}
+    assert not own.returns_loss
+    own.loss = own._loss
+    assert own.returns_loss
+    assert "loss=" in repr(own)

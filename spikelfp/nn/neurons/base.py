@@ -256,8 +256,8 @@ class ConstantLayer(Layer):
             )
         return Trace(**{first: sequence} | rows | {first: sequence}), state
 
-    def traced(self, x: Tensor, state: Any) -> tuple[Any, Any]:
-        """Return the trace and the last state of a layer whose other runs are fused.
+    def unfused(self, x: Tensor, state: Any, trace: bool = False) -> tuple[Any, Any]:
+        """Run by :meth:`by_steps` a layer whose other runs are fused; arguments and results are those of :meth:`run`.
 
         The first and the last membrane get messages, as in fused runs, so that runs of both kinds may follow each
         other.
@@ -268,7 +268,7 @@ class ConstantLayer(Layer):
             start = state.membrane
             if isinstance(start, Tensor) and start.requires_grad and torch.is_grad_enabled() and not local:
                 state = state._replace(membrane=Enter.apply(start))
-        whole, after = self.by_steps(x, state, True)
+        whole, after = self.by_steps(x, state, trace)
         membrane = Carry.apply(after.membrane) if local else self.rule.carry(after.membrane)
         return whole, after._replace(membrane=membrane)
 

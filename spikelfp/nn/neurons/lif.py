@@ -29,7 +29,7 @@ class LIF(Neurons):
     def run(self, x: Tensor, state: Tensor | None = None, trace: bool = False) -> tuple[Any, Tensor]:
         """Return the spikes ``[T, B, …]`` (or their trace) and the membrane ``[B, …]`` after the last step."""
         if trace:
-            whole, after = self.traced(x, None if state is None else (state,))
+            whole, after = self.unfused(x, None if state is None else (state,), trace)
             return whole, after.membrane
         current, start = check_current(self, x, state)
         spikes, membrane = self.rule.lif(current, start, self.constants, self.decay)

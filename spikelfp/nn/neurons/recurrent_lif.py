@@ -9,8 +9,7 @@ from torch import Tensor
 
 from spikelfp.errors import ShapeError, UserError
 from spikelfp.functional import recurrent as fused
-from spikelfp.functional.credit import StackedSpikes
-from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, LIFParameters, Reset
+from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, Reset
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.linear import Linear
 from spikelfp.nn.neurons.base import Neurons
@@ -106,29 +105,16 @@ class RecurrentLIF(Neurons):
     ) -> tuple[Any, tuple[Tensor, Tensor]]:
         """Return the spikes ``[T, B, …]`` (or their trace), and spikes and membrane ``[B, …]`` of the last step."""
         if trace:
-            return self.traced(x, state)
+            return self.unfused(x, state, trace)
         fired, membrane = self.parts_of(state)
         current, start = check_current(self, x, membrane)
         constants = self.constants.fitted(start)
         kernel = fused.kernel_for(current, self.recurrent, self.rule, fired, constants.beta, constants.threshold)
-        if kernel is None:
-            return self._by_steps(x, current, fired, start, constants)
+        if kernel is None:  # connections of any kind, and every rule
+            return self.unfused(x, state)
         arguments = (current, fired, start, None, constants, None, self.decay)
         spikes, membrane, _ = fused.run(kernel, self.recurrent, self.rule, *arguments)
         return as_given(spikes, x), (spikes[-1], membrane)
-
-    def _by_steps(
-        self, x: Tensor, current: Tensor, fired: Tensor | None, start: Tensor, constants: LIFParameters
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run step by step, for connections of any kind and every rule."""
-        last = (torch.zeros_like(start) if fired is None else fired).unsqueeze(0)
-        spikes = []
-        for step in current.split(1):
-            before = last.detach() if self.rule.forward_in_time else last
-            last, start = self.rule.lif(step + self.fed_back(as_given(before, x), step), start, constants, self.decay)
-            spikes.append(last)
-        sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
-        return as_given(self.rule.neurons(sequence), x), (last[0], start)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from spikelfp.functional import recurrent as fused
-from spikelfp.functional.credit import StackedSpikes
 from spikelfp.functional.lif import FLOOR, MARGIN, Constant, Denominator, Reset
-from spikelfp.functional.neuron import leaky_integration
 from spikelfp.nn.layer import Layer, as_given, check_current
 from spikelfp.nn.neurons.base import Decay, Neurons
 from spikelfp.nn.neurons.recurrent_lif import RecurrentLIF
@@ -95,34 +92,17 @@ class RecurrentSynaptic(RecurrentLIF):
     ) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
         """Return the spikes ``[T, B, …]`` (or their trace), and ``(S, Y, U)`` of the last step, each ``[B, …]``."""
         if trace:
-            return self.traced(x, state)
+            return self.unfused(x, state, trace)
         fired, current, membrane = self.parts_of(state)
         given, current = check_current(self, x, current)
         given, membrane = check_current(self, given, membrane)
         p, alpha = self.constants.fitted(membrane), self.constant("alpha", current)
         kernel = fused.kernel_for(given, self.recurrent, self.rule, fired, alpha, p.beta, p.threshold)
-        if kernel is None:
-            return self._synapses_by_steps(x, given, fired, current, membrane)
+        if kernel is None:  # connections of any kind, and every rule
+            return self.unfused(x, state)
         arguments = (given, fired, membrane, current, p, alpha, self.decay)
         spikes, membrane, after = fused.run(kernel, self.recurrent, self.rule, *arguments)
         assert after is not None
         return as_given(spikes, x), (spikes[-1], after, membrane)
-
-    def _synapses_by_steps(
-        self, x: Tensor, given: Tensor, fired: Tensor | None, current: Tensor, membrane: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Run step by step, for connections of any kind and every rule."""
-        last = (torch.zeros_like(membrane) if fired is None else fired).unsqueeze(0)
-        constants, spikes = self.constants.fitted(membrane), []
-        alpha, local = self.constant("alpha", current), self.rule.forward_in_time
-        for step in given.split(1):
-            before = last.detach() if local else last
-            given_back = self.fed_back(as_given(before, x), step)
-            currents = leaky_integration(step + given_back, current, alpha, local)
-            last, membrane = self.rule.lif(currents, membrane, constants, self.decay)
-            current = currents[0]
-            spikes.append(last)
-        sequence = StackedSpikes.apply([step.grad_fn for step in spikes], *spikes)
-        return as_given(self.rule.neurons(sequence), x), (last[0], current, membrane)
 
     run._torchdynamo_disable = True  # type: ignore[attr-defined]

@@ -75,7 +75,7 @@ class Synaptic(Neurons):
     def run(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, trace: bool = False) -> tuple[Any, Any]:
         """Return the spikes ``[T, B, …]`` (or their trace), and ``(Y, U)`` of the last step, each ``[B, …]``."""
         if trace:
-            return self.traced(x, state)
+            return self.unfused(x, state, trace)
         current, membrane = self.parts_of(state)
         given, start = check_current(self, x, current)
         currents = leaky_integration(given, start, self.constant("alpha", start), self.rule.forward_in_time)
