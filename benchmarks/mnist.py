@@ -81,12 +81,7 @@ def accuracies(table: Table) -> list[str]:
         found = {
             key: [run["scores"][-1] for run in row["runs"] if run["finished"]] for key, row in network["rows"].items()
         }
-        best = max(filter(None, found.values()), key=lambda scores: sum(scores) / len(scores), default=None)
-        cells = []
-        for key in names:
-            scores = found.get(key, [])
-            cells.append(f"**{spread(scores, 4)}**" if scores and scores is best else spread(scores, 4))
-        body.append([network["title"], *cells])
+        body.append([network["title"], *(spread(found.get(key, []), 4) for key in names)])
     return rows(["network", *names.values()], body)
 
 

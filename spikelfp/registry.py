@@ -127,7 +127,7 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
     places = _places(own)
     names = list(parameters_of(own))[1:]
     taken = [item for each in chain[: needed + 1] for item in parameters_of(each).items()]
-    truths = {name for name, p in taken if _is_truth(p.annotation)}
+    truths = {name: _is_open(p.annotation) for name, p in taken if _is_truth(p.annotation)}
 
     @functools.wraps(own)
     def checked(self: Any, *args: Any, **keywords: Any) -> None:
@@ -140,11 +140,20 @@ def _checked_init(kind: type, own: Callable[..., None]) -> Callable[..., None]:
                 f"{type(self).__name__}({by_name})"
             )
         if truths:
-            given = {**dict(zip(names, args, strict=False)), **keywords} if places is not None else keywords
-            for name in truths.intersection(given):
-                # the types are Python's and numpy's; for None the constructor chooses, or says what is wrong
-                if given[name] is not None and type(given[name]).__name__ not in ("bool", "bool_"):
-                    raise UserError(f"{name} of {type(self).__name__} is true or false, got {_shown(given[name])}")
+            place = {name: number for number, name in enumerate(names[: len(args)])} if places is not None else {}
+            given = list(args)
+            for name, is_open in truths.items():
+                value = given[place[name]] if name in place else keywords.get(name)
+                if value is None:  # the constructor chooses, or says what is wrong
+                    continue
+                if type(value).__name__ not in ("bool", "bool_"):  # Python's and numpy's
+                    wanted = "true or false, or None" if is_open else "true or false"
+                    raise UserError(f"{name} of {type(self).__name__} is {wanted}, got {_shown(value)}")
+                if name in place:
+                    given[place[name]] = bool(value)
+                else:
+                    keywords[name] = bool(value)
+            args = tuple(given)
         own(self, *args, **keywords)
 
     checked.checks_keywords = True  # type: ignore[attr-defined]
@@ -155,6 +164,11 @@ def _is_truth(annotation: Any) -> bool:
     """Whether an annotation, which may be a text, says ``bool``, or ``bool | None``."""
     text = annotation if isinstance(annotation, str) else ""
     return annotation is bool or re.fullmatch(r"bool( \| None)?|Annotated\[bool,.*", text, re.DOTALL) is not None
+
+
+def _is_open(annotation: Any) -> bool:
+    """Whether an annotation takes ``None``, too."""
+    return isinstance(annotation, str) and annotation.endswith("| None")
 
 
 def _places(called: Callable[..., Any]) -> int | None:

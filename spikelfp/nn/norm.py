@@ -105,6 +105,9 @@ class _BatchNorm(Layer):
 class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
     """Batch normalisation of ``[T, B, C]`` over time and batch; arguments and buffers of ``torch.nn.BatchNorm1d``.
 
+    A sequence that is constant over time (``spikelfp.nn.constant``) is normalised once and counts as one step in the
+    running variance, as torch's layer has it for the images themselves.
+
     Args:
         num_features: channels ``C``.
         *arguments: further arguments of ``torch.nn.BatchNorm1d``.
@@ -124,6 +127,9 @@ class BatchNorm1d(torch.nn.BatchNorm1d, _BatchNorm):  # type: ignore[misc]
 
 class BatchNorm2d(torch.nn.BatchNorm2d, _BatchNorm):  # type: ignore[misc]
     """Batch normalisation of ``[T, B, C, H, W]`` per channel; arguments and buffers of ``torch.nn.BatchNorm2d``.
+
+    A sequence that is constant over time (``spikelfp.nn.constant``) is normalised once and counts as one step in the
+    running variance, as torch's layer has it for the images themselves.
 
     Args:
         num_features: channels ``C``.

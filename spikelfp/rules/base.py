@@ -292,8 +292,6 @@ class Feedback(Rule):
         check_name("credit", self.credit, CREDITS)
         if not isinstance(self.normalize, bool) and self.normalize not in ("sample", "step"):
             raise UserError(f"normalize is False, 'sample' or 'step', got {self.normalize!r}")
-        if not isinstance(self.constant_statistics, bool | None):
-            raise UserError(f"constant_statistics is True, False or None, got {self.constant_statistics!r}")
         object.__setattr__(self, "normalize", "sample" if self.normalize is True else self.normalize)
 
     def __repr__(self) -> str:

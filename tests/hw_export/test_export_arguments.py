@@ -126,7 +126,7 @@ def test_other_arguments(call, text):
         ({"most_spikes": True}, "most_spikes must be a whole number"),
         ({"lowest": 5}, "lowest must be a whole number from -32768 to 0, got 5"),
         ({"lowest": -1.5}, "lowest"),
-        ({"symmetric": "no"}, "symmetric is true or false"),
+        ({"symmetric": "no"}, "symmetric of Arithmetic is true or false"),
         ({"resets": "zero"}, "resets are a set of names"),
         ({"resets": None}, "resets are a set of names"),
         ({"state_bts": 16}, "did you mean 'state_bits'"),

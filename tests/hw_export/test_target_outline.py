@@ -157,6 +157,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, name)
     if name in ("generic", "loihi"):
         wide = quantize(trained(reset="zero", beta=0.9), bits, input_scale=256)
         object.__setattr__(wide.report[0], "threshold", 2**26)
+        wide[2].threshold = 2**26
     elif name == "spinnaker2":
         wide = quantize(trained(reset="subtract"), 5, input_scale=1)
     with pytest.raises(UserError, match=f"^{name} cannot hold this network: "):

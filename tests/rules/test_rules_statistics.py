@@ -101,7 +101,7 @@ def test_the_parts_of_a_composite_are_lent_too():
 
 
 def test_statistics_are_true_false_or_open():
-    with pytest.raises(UserError, match="constant_statistics is True, False or None, got 'constant'"):
+    with pytest.raises(UserError, match="constant_statistics of Epsilon is true or false, or None, got 'constant'"):
         rules.Epsilon(constant_statistics="constant")
 
 

@@ -113,8 +113,8 @@ class Tonic(Transform):
         """Return the sensor as the class changes it."""
         try:
             return SENSORS[self.name](sensor, dict(self.options))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self} makes no sensor of one of {sensor}") from error
+        except (KeyError, TypeError, UserError) as error:
+            raise UserError(f"{self} makes no sensor of one of {sensor}: {error}") from error
 
     def __call__(self, events: Events, sensor: Sensor) -> Events:
         """Return the events that tonic makes of a copy, sorted by time."""
