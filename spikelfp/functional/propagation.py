@@ -63,7 +63,7 @@ NEURONS_INSTEAD = {
     "rockpool": "put neurons of spikelfp.nn with the same constants in its place, or read the NIR graph of the "
     "network, hw_export.from_nir",
 }
-"""What to do with neurons of other packages, whose surrogate derivatives LFP does without, by the package."""
+"""Cures that a refusal of a neuron names, by the package that it comes from."""
 
 _NOT_FINITE = "the reward holds NaN or infinity"
 

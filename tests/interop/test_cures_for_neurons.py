@@ -1,4 +1,4 @@
-"""What the refusals of neurons of other packages tell users to do, done: it runs, and fires as their network does."""
+"""Cures that refusals of foreign neurons name: each one runs, and fires as the network that was refused."""
 
 import re
 
